@@ -1,0 +1,105 @@
+"""Array aliases, and how a run ended.
+
+Axis names used in shape annotations everywhere: `samples`, `trials`, `neurons`, `capacity` (slots of a spike
+buffer), `steps` (of the time grid), `segments` (pieces of a grid cut at spikes).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+SPIKE_BUFFER_FULL = 1
+NOT_FINITE = 2
+STEP_TOO_COARSE = 4
+TOO_MANY_SPIKES_IN_A_STEP = 8
+ROOT_NOT_CONVERGED = 16
+UNDECLARED_NOISE = 32
+
+_REMEDY = {
+    SPIKE_BUFFER_FULL: "spike buffer full (later spikes are lost): pass max_spikes={needed}",
+    NOT_FINITE: "a membrane potential or hazard is not finite: check the parameters, or pass a smaller dt",
+    STEP_TOO_COARSE: "the hazard changes too fast inside a step for its quadratic: pass a smaller dt",
+    TOO_MANY_SPIKES_IN_A_STEP: "more spikes in one step than max_spikes_per_step: raise it, or pass a smaller dt",
+    ROOT_NOT_CONVERGED: "a spike time did not converge: pass a smaller dt",
+    UNDECLARED_NOISE: "sigma is nonzero in a column that was zero when the neuron was made: build a new neuron",
+}
+
+
+class Result(eqx.Module):
+    """How every sample of a run ended.
+
+    | flag | meaning |
+    |---|---|
+    | 1  | spike buffer full; `needed` says how many slots the sample wanted |
+    | 2  | a state is not finite |
+    | 4  | the step is too coarse for the hazard |
+    | 8  | more spikes in one step than the engine was told to expect |
+    | 16 | the root search for a spike time did not converge |
+    | 32 | diffusion in a noise channel that the neuron was built without |
+
+    **Attributes**
+
+    - `flags`: one bit mask per sample, 0 if all is well.
+    - `needed`: the largest spike count of any neuron of the sample.
+    """
+
+    flags: Int[Array, "..."]
+    needed: Int[Array, "..."]
+
+    @property
+    def ok(self) -> jax.Array:
+        """Scalar boolean: every sample ended well."""
+        return jnp.all(self.flags == 0)
+
+    def has(self, flag: int) -> jax.Array:
+        """Boolean per sample: did this flag occur?"""
+        return (self.flags & flag) != 0
+
+    def messages(self) -> list[str]:
+        """One line per kind of failure, with how many samples it hit and the remedy. Needs concrete values."""
+        flags = np.atleast_1d(np.asarray(self.flags))
+        needed = int(np.max(np.asarray(self.needed), initial=0))
+        lines = []
+        for flag, remedy in _REMEDY.items():
+            hit = int(np.sum((flags & flag) != 0))
+            if hit:
+                lines.append(f"{hit} of {flags.size} samples: {remedy.format(needed=needed)}")
+        return lines
+
+    def raise_if_failed(self) -> None:
+        """Raise `SimulationError` with `messages()` unless every sample ended well."""
+        lines = self.messages()
+        if lines:
+            raise SimulationError("; ".join(lines))
+
+    def __repr__(self) -> str:
+        if is_concrete(self.flags):
+            lines = self.messages()
+            return f"Result({'; '.join(lines) if lines else 'all ended well'})"
+        return "Result(<traced>)"
+
+
+class SimulationError(RuntimeError):
+    """A run ended badly and the caller asked for an exception (`throw=True`)."""
+
+
+def is_concrete(*trees: Any) -> bool:
+    """True if no leaf of the pytrees is a JAX tracer."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def default_float() -> np.dtype:
+    """The float type of the current JAX configuration: float64 under x64, else float32."""
+    return np.dtype(jnp.result_type(float))
+
+
+def as_float(value: Any) -> jax.Array:
+    """`value` as an array of the default float type; arrays that are floats already keep their type."""
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(default_float())
