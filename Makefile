@@ -1,0 +1,65 @@
+# Every target makes .venv by itself; nothing is needed but make and Python 3.11 or newer.
+#   make fit      fit a neuron to the recording that ships with nitime, write runs/<name>/report.html
+#   make test     all tests
+#   make check    what CI runs
+# Another interpreter: make fit PYTHON=python3.12. More arguments for the commands: make fit ARGS="--quiet".
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
+	JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
+.PHONY: fit test lint format types contracts docstrings doctests examples docs pictures check clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+.venv/.ready-run: pyproject.toml tools/environment.py
+	@$(PYTHON) tools/environment.py run
+
+.venv/.ready-dev: pyproject.toml tools/environment.py
+	@$(PYTHON) tools/environment.py dev
+
+fit: .venv/.ready-run
+	@$(BIN)/roughspike fit $(ARGS)
+
+test: .venv/.ready-dev
+	@$(CACHE) $(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.ready-dev
+	$(BIN)/ruff check .
+
+format: .venv/.ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: .venv/.ready-dev
+	$(BIN)/pyright
+
+contracts: .venv/.ready-dev
+	$(BIN)/lint-imports
+
+docstrings: .venv/.ready-dev
+	$(BIN)/interrogate src
+
+doctests: .venv/.ready-dev
+	@$(CACHE) $(BIN)/python -m pytest --doctest-modules src
+
+examples: .venv/.ready-dev
+	@set -e; for script in examples/*.py; do [ -e "$$script" ] || continue; echo "$$script"; \
+	folder=$$(mktemp -d); (cd "$$folder" && $(CACHE) MPLBACKEND=agg "$(CURDIR)/$(BIN)/python" "$(CURDIR)/$$script"); \
+	rm -r "$$folder"; done
+
+docs: .venv/.ready-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+pictures: .venv/.ready-dev
+	$(BIN)/python docs/pictures.py
+
+check:
+	.ci/run
+
+clean:
+	rm -rf .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist site
