@@ -45,3 +45,27 @@ def test_nothing_left_to_do(path: Path):
 def test_examples_fit_on_two_screens():
     long = {path.name: n for path in (ROOT / "examples").glob("*.py") if (n := path.read_text().count("\n")) > 120}
     assert not long
+
+
+def unannotated(tree: ast.Module) -> list[str]:
+    """Public functions and methods (closures are private) that lack an annotation."""
+    blocks = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
+    functions = [f for block in blocks for f in block.body if isinstance(f, ast.FunctionDef)]
+    missing = []
+    for f in functions:
+        if f.name.startswith("_") and f.name not in ("__init__", "__call__"):
+            continue
+        arguments = [*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs]
+        bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+        bare += ["return"] if f.returns is None and f.name != "__init__" else []
+        missing += [f"{f.name}({', '.join(bare)}) line {f.lineno}"] if bare else []
+    return missing
+
+
+def test_the_annotation_check_sees_a_gap():
+    assert unannotated(ast.parse("def f(x): ...")) == ["f(x, return) line 1"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_public_functions_are_annotated(path: Path):
+    assert unannotated(ast.parse(path.read_text())) == []
