@@ -90,8 +90,16 @@ class SimulationError(RuntimeError):
 
 
 def is_concrete(*trees: Any) -> bool:
-    """True if no leaf of the pytrees is a JAX tracer."""
+    """True if no leaf of the pytrees is a JAX tracer.
+
+    Look at concrete values through NumPy only: inside `jit`, a jnp operation on them gives a tracer again.
+    """
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """`value` as a NumPy array on the host; None if it is traced."""
+    return np.asarray(value) if is_concrete(value) else None
 
 
 def default_float() -> np.dtype:

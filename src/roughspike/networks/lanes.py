@@ -1,0 +1,96 @@
+"""The engine for uncoupled neurons: one scan over the grid, every neuron and sample a lane of its own."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from roughspike.networks.step import Coefficients, State, Static, coefficients, driven, step
+from roughspike.neurons.lif import SLIF
+from roughspike.paths.drivers import AbstractDriver
+
+
+class Noise(NamedTuple):
+    """Everything random in a run, drawn before it starts.
+
+    `normals`: (steps, normals, neurons, samples). `log_u`: (capacity + 1, neurons, samples), one per interval.
+    """
+
+    normals: jax.Array
+    log_u: jax.Array
+
+
+class Run(NamedTuple):
+    """Per step: spike fractions (steps, slots, neurons, samples), running counts; at the end: flags, threshold, trace."""
+
+    fractions: jax.Array
+    counts: jax.Array
+    flags: jax.Array
+    threshold: jax.Array
+    membrane: jax.Array | None
+
+
+def draw_noise(
+    key: jax.Array,
+    neuron: SLIF,
+    driver: AbstractDriver,
+    steps: int,
+    neurons: int,
+    samples: int,
+    capacity: int,
+    dtype: Any,
+) -> Noise:
+    """Draw normals for the Brownian motions that the neuron has, and one uniform for each interval.
+
+    Interval m has a key of its own, so a larger buffer repeats the same run.
+    """
+    diffusion_key, threshold_key = jax.random.split(key)
+    count = len(neuron.noise_channels) * driver.num_normals
+    normals = jax.random.normal(diffusion_key, (steps, count, neurons, samples), dtype)
+    keys = jax.vmap(lambda m: jax.random.fold_in(threshold_key, m))(jnp.arange(capacity + 1))
+    tiny = float(jnp.finfo(dtype).tiny)
+    uniform = jax.vmap(lambda k: jax.random.uniform(k, (neurons, samples), dtype, minval=tiny))(keys)
+    return Noise(normals, jnp.log(uniform))
+
+
+def run_lanes(
+    neuron: SLIF, static: Static, current: jax.Array, start: tuple[jax.Array, jax.Array], noise: Noise, trace: bool
+) -> Run:
+    """Scan `step` over the grid.
+
+    `current`: half-step means, (2, neurons, 1) if constant, else (steps, 2, neurons, 1). `start`: v and i, (neurons, 1).
+    """
+    co = coefficients(neuron, static.h, static.driver)
+    shape = noise.log_u.shape[1:]
+    last = noise.log_u.shape[0] - 1
+    state = State(
+        v=jnp.broadcast_to(start[0], shape),
+        i=jnp.broadcast_to(start[1], shape),
+        s=noise.log_u[0] - co.alpha,
+        rest=None if co.refractory is None else jnp.zeros(shape, noise.log_u.dtype),
+    )
+    fixed = None if current.ndim == 4 else driven(co, current[0], current[1])
+
+    def body(carry, inputs):
+        state, count, flags = carry
+        normals, means = inputs
+        drive = driven(co, means[0], means[1]) if fixed is None else fixed
+        upcoming = tuple(
+            jnp.take_along_axis(noise.log_u, jnp.minimum(count + slot, last)[None], axis=0)[0]
+            for slot in range(1, static.max_spikes + 1)
+        )
+        out = step(co, static, state, drive, tuple(normals), upcoming)
+        count = count + sum((r >= 0).astype(jnp.int32) for r in out.fractions)
+        seen = out.state.v if trace else None
+        return (out.state, count, flags | out.flags), (jnp.stack(out.fractions), count, seen)
+
+    zero = jnp.zeros(shape, jnp.int32)
+    steps = jnp.arange(noise.normals.shape[0]) if fixed is not None else current
+    inputs = (noise.normals, steps if fixed is None else None)
+    body = jax.checkpoint(body, prevent_cse=False)
+    (state_end, _, flags), (fractions, counts, membrane) = jax.lax.scan(body, (state, zero, zero), inputs)
+    if membrane is not None:
+        membrane = jnp.concatenate([state.v[None], membrane])
+    return Run(fractions, counts, flags, state_end.s, membrane)

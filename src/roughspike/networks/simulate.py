@@ -1,0 +1,191 @@
+"""simulate: a network, a key and a grid in; spikes, and how the run ended, out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from roughspike._types import SPIKE_BUFFER_FULL, TOO_MANY_SPIKES_IN_A_STEP, UNDECLARED_NOISE, Result, concrete, is_concrete
+from roughspike.currents.base import AbstractCurrent
+from roughspike.networks.lanes import draw_noise, run_lanes
+from roughspike.networks.population import Population
+from roughspike.networks.step import Static
+from roughspike.networks.times import gather_times
+from roughspike.paths import grid
+from roughspike.paths.drivers import AbstractDriver, LinearDriver
+from roughspike.paths.spikes import SpikeTrain, unchecked
+
+_FIRST_CAPACITY = 64
+
+
+class Solution(eqx.Module):
+    """What a simulation returns; with `num_samples=None` every array lacks its leading axis.
+
+    **Attributes**
+
+    - `spikes`: SpikeTrain, times of shape (samples, neurons, capacity).
+    - `result`: how each sample ended.
+    - `times`: the grid, shape (steps + 1,).
+    - `membrane`: membrane potential on the grid, shape (samples, neurons, steps + 1), if a trace was asked for.
+    - `threshold`: the threshold variable s of each neuron at t1, shape (samples, neurons); a spike is s = 0.
+    """
+
+    spikes: SpikeTrain
+    result: Result
+    times: Float[Array | np.ndarray, "grid"]
+    membrane: Float[Array, "*samples neurons grid"] | None
+    threshold: Float[Array, "*samples neurons"]
+
+
+def simulate(
+    network: Population,
+    *,
+    t1: float,
+    dt: float,
+    key: jax.Array,
+    num_samples: int | None = None,
+    t0: float = 0.0,
+    max_spikes: int | None = None,
+    max_spikes_per_step: int = 2,
+    driver: AbstractDriver | None = None,
+    trace: bool = False,
+    throw: bool = False,
+) -> Solution:
+    """Simulate a network on [t0, t1] with spike times off the grid, exact for the path that it draws.
+
+    Increments are drawn once on the grid and run straight inside a step; spike times, and anything computed from
+    them, are differentiable in every numeric field of the network. Works under `jit`, `vmap` and `grad`.
+
+    **Arguments**
+
+    - `network`: what to simulate.
+    - `t0`, `t1`: the window, plain numbers.
+    - `dt`: the longest step allowed; the grid has ceil((t1 - t0) / dt) equal steps.
+    - `key`: a JAX random key; the same key gives the same noise whatever the parameters.
+    - `num_samples`: independent samples, as a leading axis; None for one sample without it.
+    - `max_spikes`: slots per neuron. None: 64, and outside of `jit`, `vmap` and `grad` more as needed.
+    - `max_spikes_per_step`: how many spikes of one neuron a step may hold.
+    - `driver`: `LinearDriver()` (default) or `ParabolaDriver()`.
+    - `trace`: also return the membrane potential on the grid.
+    - `throw`: raise `SimulationError` if a sample ended badly (outside of `jit` only); otherwise look at `result`.
+
+    **Raises** ValueError naming the argument, before any work, for a window or step that makes no sense.
+
+    **Reference**: Holberg & Salvi (2024), section 3; discretisation: docs, "The mathematics", section 3.
+
+    >>> import jax.random as jr, roughspike as rs
+    >>> cell = rs.Population(rs.SLIF(mu=(15.0, 0.0), v_reset=1.4), current=1.5)
+    >>> sol = rs.simulate(cell, t1=1.0, dt=0.01, key=jr.key(0), num_samples=4)
+    >>> sol.spikes.times.shape, bool(sol.result.ok)
+    ((4, 1, 64), True)
+    """
+    steps = grid.num_steps(t0, t1, dt)
+    if num_samples is not None and num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, or None for a single sample, got {num_samples}")
+    if max_spikes is not None and max_spikes < 1 or max_spikes_per_step < 1:
+        raise ValueError("max_spikes and max_spikes_per_step must be at least 1")
+    _check_step(network, (t1 - t0) / steps)
+    driver = LinearDriver() if driver is None else driver
+    eager = is_concrete(network, key)
+    capacity = _FIRST_CAPACITY if max_spikes is None else max_spikes
+    options = (float(t0), float(t1), steps, 1 if num_samples is None else num_samples, driver, trace)
+    solution = _simulate(network, key, *options, capacity, max_spikes_per_step)
+    if max_spikes is None and eager:
+        solution = _with_room(network, key, options, capacity, max_spikes_per_step, solution)
+    if throw and eager:
+        solution.result.raise_if_failed()
+    return _first_sample(solution) if num_samples is None else solution
+
+
+def _with_room(network: Population, key: jax.Array, options: Any, capacity: int, per_step: int, sol: Solution):
+    """Repeat a run whose buffers were too small, with room for what it needed."""
+    for _ in range(8):
+        full = bool(jnp.any(sol.result.has(SPIKE_BUFFER_FULL)))
+        crowded = bool(jnp.any(sol.result.has(TOO_MANY_SPIKES_IN_A_STEP)))
+        if not (full or crowded):
+            break
+        needed = int(jnp.max(sol.result.needed))
+        capacity = 1 << max(capacity - 1, needed - 1).bit_length() if full else capacity
+        per_step = 2 * per_step if crowded else per_step
+        if per_step > 16:
+            break
+        sol = _simulate(network, key, *options, capacity, per_step)
+    return sol
+
+
+@eqx.filter_jit
+def _simulate(network, key, t0, t1, steps, samples, driver, trace, capacity, per_step) -> Solution:
+    neuron, current = network.neuron, network.current
+    h = (t1 - t0) / steps
+    dtype = jnp.result_type(neuron.mu)
+    noise = draw_noise(key, neuron, driver, steps, network.num_neurons, samples, capacity, dtype)
+    static = Static(
+        h=h,
+        driver=driver,
+        keep=neuron.reset.keep,
+        max_spikes=per_step,
+        iterations=4 if dtype == jnp.float32 else 6,
+        tolerance=1e-4 if dtype == jnp.float32 else 1e-9,
+    )
+    run = run_lanes(neuron, static, _half_means(current, t0, t1, steps, network.num_neurons), _start(network), noise, trace)
+    times, counts = gather_times(run.fractions, run.counts, capacity, t0, h)
+    flags = jnp.max(run.flags, axis=0) | jnp.where(counts > capacity, SPIKE_BUFFER_FULL, 0)
+    flags = jax.lax.reduce(flags, jnp.int32(0), jax.lax.bitwise_or, (0,)) | _undeclared(neuron)
+    result = Result(flags, jnp.max(counts, axis=0))
+    to_samples_first = lambda x: jnp.moveaxis(x, -1, 0)  # noqa: E731
+    membrane = None if run.membrane is None else jnp.moveaxis(run.membrane, 0, -1).swapaxes(0, 1)
+    return Solution(
+        spikes=unchecked(jnp.moveaxis(times, 0, -1).swapaxes(0, 1), t0, t1),
+        result=result,
+        times=t0 + h * jnp.arange(steps + 1, dtype=dtype),
+        membrane=membrane,
+        threshold=to_samples_first(run.threshold),
+    )
+
+
+def _half_means(current: Any, t0: float, t1: float, steps: int, neurons: int) -> jax.Array:
+    """Means of the current over the half steps: (2, neurons, 1) if it is constant, else (steps, 2, neurons, 1)."""
+    if not isinstance(current, AbstractCurrent):
+        return jnp.broadcast_to(jnp.atleast_1d(current)[None, :, None], (2, neurons, 1))
+    starts, lengths = grid.half_steps(t0, t1, steps)
+    means = current.means(current.prepare(starts[None, :], lengths[None, :]))
+    means = jnp.broadcast_to(means, (neurons, 2 * steps))
+    return means.reshape(neurons, steps, 2).transpose(1, 2, 0)[..., None]
+
+
+def _start(network: Population) -> tuple[jax.Array, jax.Array]:
+    column = lambda x: jnp.broadcast_to(jnp.atleast_1d(x), (network.num_neurons,))[:, None]  # noqa: E731
+    return column(network.v0), column(network.i0)
+
+
+def _undeclared(neuron: Any) -> jax.Array:
+    silent = [j for j in (0, 1) if j not in neuron.noise_channels]
+    changed = jnp.any(neuron.sigma[:, np.array(silent, dtype=int)] != 0)
+    return jnp.where(changed, UNDECLARED_NOISE, 0).astype(jnp.int32)
+
+
+def _first_sample(sol: Solution) -> Solution:
+    arrays = (sol.spikes.times, sol.result, sol.membrane, sol.threshold)
+    times, result, membrane, threshold = jax.tree.map(lambda x: x[0], arrays)
+    return Solution(unchecked(times, sol.spikes.t0, sol.spikes.t1), result, sol.times, membrane, threshold)
+
+
+def _check_step(network: Population, h: float) -> None:
+    """Static complaints about dt, where the rates are known."""
+    neuron = network.neuron
+    mu = concrete(neuron.mu)
+    if mu is not None and mu.max() * h > 2.0:
+        raise ValueError(
+            f"dt={h:g} is too coarse for the fastest rate mu={mu.max():g} (time constant {1 / mu.max():g}): "
+            f"pass dt={0.5 / mu.max():.2g} or less"
+        )
+    refractory = None if neuron.refractory is None else concrete(neuron.refractory)
+    if refractory is not None and 0 < refractory < h:
+        raise ValueError(
+            f"dt={h:g} is too coarse for the refractory time {refractory:g}: pass dt={refractory:.2g} or less"
+        )
