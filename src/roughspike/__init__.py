@@ -14,16 +14,66 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from roughspike._types import Result as Result
     from roughspike._types import SimulationError as SimulationError
+    from roughspike.currents.base import Constant as Constant
+    from roughspike.currents.base import SumOfCurrents as SumOfCurrents
+    from roughspike.currents.curves import BSplineCurrent as BSplineCurrent
+    from roughspike.currents.curves import ExponentialDrift as ExponentialDrift
+    from roughspike.currents.curves import PiecewiseLinear as PiecewiseLinear
+    from roughspike.currents.signal import SampledSignal as SampledSignal
+    from roughspike.currents.stimulus import Stimulus as Stimulus
+    from roughspike.evaluation.types import Evaluation as Evaluation
+    from roughspike.fit.result import FitResult as FitResult
+    from roughspike.fit.result import load as load
+    from roughspike.io.spikes import read_spikes as read_spikes
+    from roughspike.io.spikes import write_spikes as write_spikes
+    from roughspike.io.stimulus import read_stimulus as read_stimulus
+    from roughspike.networks.population import Population as Population
+    from roughspike.networks.simulate import Solution as Solution
+    from roughspike.networks.simulate import simulate as simulate
+    from roughspike.neurons.escape import ExponentialEscape as ExponentialEscape
+    from roughspike.neurons.escape import SigmoidEscape as SigmoidEscape
+    from roughspike.neurons.escape import SoftplusEscape as SoftplusEscape
+    from roughspike.neurons.lif import SLIF as SLIF
+    from roughspike.neurons.reset import ResetToValue as ResetToValue
+    from roughspike.neurons.reset import SubtractiveReset as SubtractiveReset
+    from roughspike.paths.drivers import LinearDriver as LinearDriver
+    from roughspike.paths.drivers import ParabolaDriver as ParabolaDriver
     from roughspike.paths.spikes import SpikeTrain as SpikeTrain
     from roughspike.paths.windows import Windows as Windows
+    from roughspike.report.page import write_report as write_report
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Result": "_types",
-    "SimulationError": "_types",
+    "SLIF": "neurons.lif",
+    "ExponentialEscape": "neurons.escape",
+    "SigmoidEscape": "neurons.escape",
+    "SoftplusEscape": "neurons.escape",
+    "SubtractiveReset": "neurons.reset",
+    "ResetToValue": "neurons.reset",
+    "PiecewiseLinear": "currents.curves",
+    "Stimulus": "currents.stimulus",
+    "ExponentialDrift": "currents.curves",
+    "BSplineCurrent": "currents.curves",
+    "Constant": "currents.base",
+    "SumOfCurrents": "currents.base",
+    "SampledSignal": "currents.signal",
     "SpikeTrain": "paths.spikes",
     "Windows": "paths.windows",
+    "LinearDriver": "paths.drivers",
+    "ParabolaDriver": "paths.drivers",
+    "Population": "networks.population",
+    "simulate": "networks.simulate",
+    "Solution": "networks.simulate",
+    "Result": "_types",
+    "SimulationError": "_types",
+    "read_spikes": "io.spikes",
+    "write_spikes": "io.spikes",
+    "read_stimulus": "io.stimulus",
+    "FitResult": "fit.result",
+    "load": "fit.result",
+    "Evaluation": "evaluation.types",
+    "write_report": "report.page",
 }
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
