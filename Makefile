@@ -53,7 +53,7 @@ examples: .venv/.ready-dev
 	rm -r "$$folder"; done
 
 docs: .venv/.ready-dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 pictures: .venv/.ready-dev
 	$(BIN)/python docs/pictures.py
