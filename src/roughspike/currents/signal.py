@@ -26,7 +26,7 @@ class SampledSignal(eqx.Module):
     >>> signal = SampledSignal([0.0, 1.0, 2.0, 1.0], dt=0.5)
     >>> signal.duration
     2.0
-    >>> float(signal.zscore().values.std())
+    >>> round(float(signal.zscore().values.std()), 9)
     1.0
     """
 
