@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from mkdocs.structure.files import File, Files
 
 _CODE = re.compile(r"(^```.*?^```|^(?: {4}|\t).*?$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 _MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\w$])\$(?P<inline>[^$\n]+?)\$(?!\w)", re.DOTALL)
+_TAG = re.compile(r"\\tag\{(\d+)\}")
+_HTML_CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>|<[^>]*>)", re.DOTALL)
 _pages: dict[str, list[str]] = {}
 
 
@@ -40,15 +43,25 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     found: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
-        block = match["block"]
-        tree = convert((block or match["inline"]).strip(), display="block" if block else "inline")
-        found.append(tree)
+        found.append(formula(match))
         return f"MATHML{len(found) - 1}TOKEN"
 
     parts = _CODE.split(markdown)
     parts[::2] = [_MATH.sub(keep, part) for part in parts[::2]]
     _pages[page.file.src_uri] = found
     return "".join(parts)
+
+
+def formula(match: re.Match[str]) -> str:
+    """MathML of one formula; a displayed one becomes a row with its number and an anchor, `eq-6`."""
+    if not match["block"]:
+        return convert(match["inline"].strip())
+    text, number = match["block"].strip(), ""
+    tag = _TAG.search(text)
+    if tag:
+        text, number = _TAG.sub("", text), f"<span>({tag[1]})</span>"
+    anchor = f' id="eq-{tag[1]}"' if tag else ""
+    return f'<div class="equation"{anchor}><div>{convert(text.strip(), display="block")}</div>{number}</div>'
 
 
 def public_names() -> str:
@@ -63,7 +76,12 @@ def public_names() -> str:
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """Put the formulae back."""
+    """Put the formulae back; on the API page, convert those of the docstrings."""
+    if page.file.src_uri == "api.md":
+        parts = _HTML_CODE.split(html)
+        parts[::2] = [_MATH.sub(formula, unescape(part)) if "$" in part else part for part in parts[::2]]
+        html = "".join(parts)
     for k, tree in enumerate(_pages.get(page.file.src_uri, [])):
-        html = html.replace(f"MATHML{k}TOKEN", tree)
+        for token in (f"<p>MATHML{k}TOKEN</p>", f"MATHML{k}TOKEN"):
+            html = html.replace(token, tree)
     return html
