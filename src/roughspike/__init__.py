@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from roughspike.currents.signal import SampledSignal as SampledSignal
     from roughspike.currents.stimulus import Stimulus as Stimulus
     from roughspike.evaluation.types import Evaluation as Evaluation
+    from roughspike.fit.loop import fit as fit
     from roughspike.fit.result import FitResult as FitResult
     from roughspike.fit.result import load as load
     from roughspike.io.spikes import read_spikes as read_spikes
     from roughspike.io.spikes import write_spikes as write_spikes
     from roughspike.io.stimulus import read_stimulus as read_stimulus
+    from roughspike.likelihood.objective import NegativeLogLikelihood as NegativeLogLikelihood
+    from roughspike.likelihood.score import log_likelihood as log_likelihood
     from roughspike.networks.population import Population as Population
     from roughspike.networks.simulate import Solution as Solution
     from roughspike.networks.simulate import simulate as simulate
@@ -70,6 +73,9 @@ _HOME = {
     "read_spikes": "io.spikes",
     "write_spikes": "io.spikes",
     "read_stimulus": "io.stimulus",
+    "log_likelihood": "likelihood.score",
+    "NegativeLogLikelihood": "likelihood.objective",
+    "fit": "fit.loop",
     "FitResult": "fit.result",
     "load": "fit.result",
     "Evaluation": "evaluation.types",
