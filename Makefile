@@ -16,10 +16,17 @@ CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
+define need_python
+@command -v $(PYTHON) >/dev/null || { echo "roughspike needs Python 3.11 or newer, and there is no '$(PYTHON)' here: \
+install it, or name another one: make PYTHON=/path/to/python3"; exit 1; }
+endef
+
 .venv/.ready-run: pyproject.toml tools/environment.py
+	$(need_python)
 	@$(PYTHON) tools/environment.py run
 
 .venv/.ready-dev: pyproject.toml tools/environment.py
+	$(need_python)
 	@$(PYTHON) tools/environment.py dev
 
 fit: .venv/.ready-run

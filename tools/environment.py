@@ -39,7 +39,8 @@ def check_python():
         return
     this = (sys.version.split()[0], sys.executable)
     say("roughspike needs Python %d.%d or newer; this is %s (%s)." % (OLDEST + this))
-    newer = [name for name in ("python3.13", "python3.12", "python3.11") if shutil.which(name)]
+    names = ("python3.13", "python3.12", "python3.11")
+    newer = [name for name in names if shutil.which(name) and works(name)]
     say("Name another one, for example:  make fit PYTHON=%s" % (newer[0] if newer else "/path/to/python3.12"))
     sys.exit(1)
 
