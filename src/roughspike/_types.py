@@ -27,7 +27,7 @@ _REMEDY = {
     STEP_TOO_COARSE: "the hazard changes too fast inside a step for its quadratic: pass a smaller dt",
     TOO_MANY_SPIKES_IN_A_STEP: "more spikes in one step than max_spikes_per_step: raise it, or pass a smaller dt",
     ROOT_NOT_CONVERGED: "a spike time did not converge: pass a smaller dt",
-    UNDECLARED_NOISE: "sigma is nonzero in a column that was zero when the neuron was made: build a new neuron",
+    UNDECLARED_NOISE: "sigma is nonzero in an entry that was zero when the neuron was made: build a new neuron",
 }
 
 
@@ -41,7 +41,7 @@ class Result(eqx.Module):
     | 4  | the step is too coarse for the hazard |
     | 8  | more spikes in one step than the engine was told to expect |
     | 16 | the root search for a spike time did not converge |
-    | 32 | diffusion in a noise channel that the neuron was built without |
+    | 32 | diffusion in an entry of sigma that was 0 when the neuron was built |
 
     **Attributes**
 

@@ -164,8 +164,7 @@ def _start(network: Population) -> tuple[jax.Array, jax.Array]:
 
 
 def _undeclared(neuron: Any) -> jax.Array:
-    silent = [j for j in (0, 1) if j not in neuron.noise_channels]
-    changed = jnp.any(neuron.sigma[:, np.array(silent, dtype=int)] != 0)
+    changed = jnp.any((neuron.sigma != 0) & ~np.array(neuron.noise))
     return jnp.where(changed, UNDECLARED_NOISE, 0).astype(jnp.int32)
 
 

@@ -38,7 +38,7 @@ class Coefficients(NamedTuple):
     decay_i: jax.Array  # e^{-mu2 h}
     kappa_half: jax.Array
     kappa: jax.Array
-    noise: tuple[tuple[jax.Array, jax.Array, jax.Array], ...]  # response of v mid, v end, i end to each normal
+    noise: tuple[tuple[Any, Any, Any], ...]  # response of v mid, v end, i end (None: none) to each normal
     variance: jax.Array  # |sigma_1|^2: times the driver's bridge variance, the noise of v that the grid leaves out
     shift: jax.Array  # v+ = keep v- + shift
     alpha: jax.Array
@@ -99,11 +99,17 @@ def coefficients(neuron: SLIF, h: float, driver: AbstractDriver) -> Coefficients
     """Step coefficients of a neuron: the response of (v, i) to a normal is the flow convolved with the driver's slope."""
     mu1, mu2, sigma = neuron.mu[0], neuron.mu[1], neuron.sigma
 
-    def on_v(column: int, slope: Any, t: float) -> jax.Array:
-        direct = sigma[0, column] * convolve(lambda s: jnp.exp(-mu1 * s), slope, t)
-        return direct + sigma[1, column] * convolve(lambda s: kappa(mu1, mu2, s), slope, t)
+    def on_v(column: int, slope: Any, t: float) -> jax.Array | float:
+        total = 0.0
+        if neuron.noise[0][column]:
+            total = total + sigma[0, column] * convolve(lambda s: jnp.exp(-mu1 * s), slope, t)
+        if neuron.noise[1][column]:
+            total = total + sigma[1, column] * convolve(lambda s: kappa(mu1, mu2, s), slope, t)
+        return total
 
-    def on_i(column: int, slope: Any, t: float) -> jax.Array:
+    def on_i(column: int, slope: Any, t: float) -> jax.Array | None:
+        if not neuron.noise[1][column]:
+            return None
         return sigma[1, column] * convolve(lambda s: jnp.exp(-mu2 * s), slope, t)
 
     noise = tuple(
@@ -157,7 +163,8 @@ def step(
     end = co.decay * state.v + co.kappa * state.i + drive[1]
     end_i = co.decay_i * state.i
     for (to_middle, to_end, to_i), z in zip(co.noise, normals, strict=True):
-        middle, end, end_i = middle + to_middle * z, end + to_end * z, end_i + to_i * z
+        middle, end = middle + to_middle * z, end + to_end * z
+        end_i = end_i if to_i is None else end_i + to_i * z
     path = _Path(state.v, -3 * state.v + 4 * middle - end, 2 * state.v - 4 * middle + 2 * end)
 
     hazard, begin = _hazard_before(co, static, path, middle, end, state.rest)

@@ -31,8 +31,8 @@ class SLIF(eqx.Module):
     **Arguments**
 
     - `mu`: rates (mu1, mu2) in 1/time: membrane and synaptic current. mu1 > 0, mu2 >= 0, mu1 = mu2 is allowed.
-    - `sigma`: 2 x 2 diffusion matrix in potential / sqrt(time). A column that is 0 here is a Brownian motion that is
-      never drawn; `Result` reports a neuron whose column was changed from 0 afterwards.
+    - `sigma`: 2 x 2 diffusion matrix in potential / sqrt(time). An entry that is 0 here is absent: its noise is never
+      drawn or computed, and `Result` reports a neuron in which such an entry was changed afterwards.
     - `v_reset`: by how much (or to where) a spike resets the potential.
     - `alpha`: soft refractory threshold: the hazard accumulated since the last spike must exceed alpha first.
     - `escape`: the escape rate lambda.
@@ -51,7 +51,7 @@ class SLIF(eqx.Module):
     reset: AbstractReset
     refractory: Float[Array, ""] | None = eqx.field(metadata={"constraint": Positive(), "unit": "time"})
     self_weight: Float[Array, ""] | None = eqx.field(metadata={"constraint": Real(), "unit": ""})
-    noise_channels: tuple[int, ...] = eqx.field(static=True)
+    noise: tuple[tuple[bool, bool], tuple[bool, bool]] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -71,8 +71,14 @@ class SLIF(eqx.Module):
         self.reset = SubtractiveReset() if reset is None else reset
         self.refractory = None if refractory is None else as_float(refractory)
         self.self_weight = None if self_weight is None else as_float(self_weight)
-        columns = concrete(sigma)
-        self.noise_channels = (0, 1) if columns is None else tuple(j for j in (0, 1) if np.any(columns[:, j] != 0))
+        entries = concrete(sigma)
+        present = np.ones((2, 2), bool) if entries is None else entries != 0
+        self.noise = tuple(tuple(bool(x) for x in row) for row in present)
+
+    @property
+    def noise_channels(self) -> tuple[int, ...]:
+        """Columns of sigma that are not 0 throughout: the Brownian motions that are drawn."""
+        return tuple(j for j in (0, 1) if self.noise[0][j] or self.noise[1][j])
 
     @property
     def has_diffusion(self) -> bool:
