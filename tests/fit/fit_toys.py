@@ -22,6 +22,14 @@ class Parts(eqx.Module):
     parts: tuple[Gain, ...]
 
 
+class Checked(eqx.Module):
+    x: float
+
+    def __check_init__(self):
+        if self.x < 0:
+            raise ValueError("x must not be negative: give a positive x")
+
+
 class Toy(eqx.Module):
     mu: jax.Array = parameter(KeepsSign(), unit="1/time")
     sigma: jax.Array = parameter(KeepsSign(), unit="1/sqrt(time)")
@@ -51,29 +59,29 @@ def spikes() -> rs.SpikeTrain:
 
 
 class Parabola(eqx.Module):
-    """Squared distance of (mu[0], current) from (0.5, number of spikes), plus noise that depends on the key.
+    """(current - number of spikes)^2 + (mu[0] - 0.5)^2, with noise that depends on the key.
 
-    From training step `nan_at` on (told by the key's step being unknown, by the current's value) the loss is NaN.
+    `nan_above`: the loss is NaN where current is greater. `wall`: the loss stays finite there, but its slope is not.
+    `turning`: the held-out score is best at this current.
     """
 
     noise: float = eqx.field(static=True, default=0.1)
     nan_above: float = eqx.field(static=True, default=np.inf)
-    bad_gradient: bool = eqx.field(static=True, default=False)
+    wall: float = eqx.field(static=True, default=np.inf)
     turning: float = eqx.field(static=True, default=np.inf)
 
     def prepare(self, cell, data, *, windows, dt):
         times = np.asarray(data.times)
-        if windows is not None:
-            times = times[windows.contains(times)]
-        return {"target": np.asarray(np.isfinite(times).sum(), float), "dt": np.asarray(dt)}
+        inside = np.isfinite(times) if windows is None else windows.contains(times)
+        return {"target": np.asarray(inside.sum(), float), "dt": np.asarray(dt)}
 
     def __call__(self, cell, prepared, key):
-        current = jnp.where(cell.current > self.nan_above, jnp.nan if not self.bad_gradient else 1.0, 1.0) * cell.current
-        if self.bad_gradient:  # finite value, infinite slope
-            current = current + jnp.sqrt(jnp.maximum(self.nan_above - cell.current, 0.0))
-        wobble = self.noise * jr.normal(key, dtype=current.dtype) * current
-        return (current - prepared["target"]) ** 2 + (cell.mu[0] - 0.5) ** 2 + wobble
+        x = cell.current
+        loss = (x - prepared["target"]) ** 2 + (cell.mu[0] - 0.5) ** 2
+        loss = loss + self.noise * jr.normal(key, dtype=x.dtype) * x
+        if np.isfinite(self.wall):
+            loss = loss + jnp.sqrt(jnp.where(x > self.wall, 0.0 * x, 1.0))
+        return jnp.where(x > self.nan_above, jnp.nan, loss)
 
     def score(self, cell, prepared, key):
-        aim = jnp.minimum(prepared["target"], self.turning)
-        return -((cell.current - aim) ** 2)
+        return -((cell.current - jnp.minimum(prepared["target"], self.turning)) ** 2)

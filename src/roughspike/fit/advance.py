@@ -93,15 +93,16 @@ def advance(
         value, gradient = jax.value_and_grad(
             lambda free: _scalar(loss(trainable.to_model(free, model), prepared, step_key))
         )(now.free)
-        updates, optimiser_state = optimiser.update(gradient, now.optimiser, now.free)
-        moved = optax.apply_updates(now.free, updates)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
+            updates, optimiser_state = optimiser.update(gradient, now.optimiser, now.free)
+            moved = optax.apply_updates(now.free, updates)
         after = State(now.step + 1, moved, now.free, optimiser_state)  # pyright: ignore[reportArgumentType]
         k = now.step - first
         chunk = Chunk(
             chunk.losses.at[k].set(value.astype(empty.dtype)),
             chunk.gradient_norms.at[k].set(_norm(gradient).astype(empty.dtype)),
             ~jnp.isfinite(value),
-            jnp.stack([~_finite(gradient[n], moved[n]) for n in trainable.names]),  # pyright: ignore
+            _to_blame([gradient[n] for n in trainable.names], [moved[n] for n in trainable.names]),  # pyright: ignore
         )
         kept = jax.tree.map(lambda old, new: jnp.where(chunk.failed, old, new), now, after)
         return kept, chunk
@@ -128,5 +129,7 @@ def _norm(tree: dict[str, jax.Array]) -> jax.Array:
     return jnp.sqrt(sum((jnp.sum(jnp.square(x)).astype(default_float()) for x in tree.values()), jnp.zeros(())))
 
 
-def _finite(*arrays: jax.Array) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in arrays]))
+def _to_blame(gradients: list[jax.Array], moved: list[jax.Array]) -> jax.Array:
+    # Where the norm of all is clipped, one bad gradient spoils every update: blame updates only if no gradient is bad.
+    bad, spoilt = (jnp.stack([~jnp.all(jnp.isfinite(x)) for x in arrays]) for arrays in (gradients, moved))
+    return jnp.where(jnp.any(bad), bad, spoilt)

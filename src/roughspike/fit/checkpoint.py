@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from roughspike.fit.advance import State
 from roughspike.fit.history import History, empty
-from roughspike.fit.serialise import FORMAT_VERSION, array_hash, npz_bytes
+from roughspike.fit.serialise import FORMAT_VERSION, NPZ_ERRORS, array_hash, npz_bytes, read_npz
 from roughspike.io.atomic import write_atomic
 
 FILE, PREVIOUS = "checkpoint.npz", "checkpoint.previous.npz"
@@ -116,11 +115,10 @@ class Checkpoint:
 
     def _open(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = read_npz(self.path)
             header = json.loads(str(arrays.pop("header")))
             kind, version, hashes = header["format"], header["version"], header["hashes"]
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        except (*NPZ_ERRORS, TypeError) as error:
             raise self._damaged(error) from error
         if version > FORMAT_VERSION:
             raise ValueError(

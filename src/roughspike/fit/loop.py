@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -177,6 +178,8 @@ class _Run:
             file.set_aside()
         if found is not None:
             return _Run(*found)
+        if file is not None and resume:
+            warnings.warn(f"no checkpoint in {file.path.parent} yet: starting at step 0", stacklevel=3)
         return _Run(start, Record(best=start.free))
 
     def exhausted(self, job: _Job) -> bool:
@@ -233,7 +236,7 @@ def _train(job: _Job, run: _Run, file: Checkpoint | None, bar: Progress, callbac
                 run.add_score(stop, train, held_out)
                 complaint = file.write(run.state, run.record) if file is not None else None
                 if complaint:
-                    bar.note(complaint)
+                    warnings.warn(complaint, stacklevel=3)
                 loss, norm = (float(run.record.history[name][-1]) for name in ("loss", "gradient_norm"))
                 bar.update(stop, loss, norm, held_out)
                 if callback is not None:

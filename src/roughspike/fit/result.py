@@ -75,7 +75,7 @@ class FitResult:
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write a self-contained HTML page about the fit to `path`; returns the path."""
-        from roughspike.report import write_report  # drawing is slow to import  # pyright: ignore
+        from roughspike.report import write_report  # drawing is slow to import
 
         write_report(self, path)
         return Path(path)

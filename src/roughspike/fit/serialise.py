@@ -95,6 +95,18 @@ def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+NPZ_ERRORS = (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError)
+"""What `read_npz` raises for a damaged file."""
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an NPZ file; pickled ones are refused."""
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is no NPZ file")
+        return {name: file[name] for name in file.files}
+
+
 def encode(value: Any, name: str) -> tuple[Any, dict[str, np.ndarray]]:
     """A value as a JSON node and the arrays it refers to, whose names start with `name`."""
     arrays: dict[str, np.ndarray] = {}
@@ -151,15 +163,15 @@ def read_arrays(npz: Path, table: Any, header: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{header} is corrupted (no table of arrays): restore it from a copy, or save again")
     if not npz.is_file():
         raise FileNotFoundError(f"{npz} is missing, {header.name} needs it: copy the whole folder, or save again")
-    arrays = {}
     try:
-        with np.load(npz, allow_pickle=False) as file:
-            for name in table:
-                if name not in file.files:
-                    raise ValueError(f"{npz} has no array {name!r}, {header.name} needs it: restore the file")
-                arrays[name] = file[name]
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        found = read_npz(npz)
+    except NPZ_ERRORS as error:
         raise ValueError(f"{npz} is corrupted ({error}): restore it from a copy, or save again") from error
+    arrays = {}
+    for name in table:
+        if name not in found:
+            raise ValueError(f"{npz} has no array {name!r}, {header.name} needs it: restore the file")
+        arrays[name] = found[name]
     for name, entry in table.items():
         if not isinstance(entry, dict) or array_hash(arrays[name]) != entry.get("sha256"):
             raise ValueError(

@@ -12,15 +12,13 @@ from roughspike.paths.spikes import SpikeTrain
 from roughspike.paths.windows import Windows
 
 
-def check_numbers(
-    *, steps: int, dt: float, chunk: int, patience: int | None, learning_rate: float, key: jax.Array
-) -> None:
+def check_numbers(*, steps: Any, dt: Any, chunk: Any, patience: Any, learning_rate: Any, key: Any) -> None:
     """**Raises** ValueError for a number out of range or a key that is none."""
     for name, value in (("steps", steps), ("chunk", chunk), ("patience", 1 if patience is None else patience)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     for name, value in (("dt", dt), ("learning_rate", learning_rate)):
-        if not (np.isscalar(value) and np.isfinite(value) and value > 0):  # pyright: ignore
+        if not (isinstance(value, int | float | np.number) and np.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
     raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32 and key.ndim == 1
@@ -28,9 +26,7 @@ def check_numbers(
         raise ValueError(f"key must be one JAX random key, got {key!r}: pass key=jax.random.key(0)")
 
 
-def check_data(
-    data: Any, windows: Windows | None, held_out: SpikeTrain | Windows | None, patience: int | None, loss: Any
-) -> None:
+def check_data(data: Any, windows: Windows | None, held_out: Any, patience: int | None, loss: Any) -> None:
     """**Raises** ValueError if the parts do not go together, above all if held-out time is trained on."""
     if not isinstance(data, SpikeTrain):
         raise ValueError(f"data must be a SpikeTrain, got {type(data).__name__}: use read_spikes or SpikeTrain(...)")
