@@ -82,7 +82,8 @@ def draw_tangents(axes: plt.Axes) -> None:
     for v, d in zip(np.asarray(value), np.asarray(slope), strict=True):
         axes.plot(at + reach, v + d * reach, color=RED, linewidth=2)
         axes.plot(at, v, "o", color=RED, markersize=4)
-    axes.set(xlabel="input current (thresholds)", ylabel="spike time (s)", title="exact derivatives (red)", ylim=(0, None))
+    axes.set(xlabel="input current (thresholds)", ylabel="spike time (s)", title="exact derivatives (red)")
+    axes.set_ylim(bottom=0)
 
 
 if __name__ == "__main__":

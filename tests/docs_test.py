@@ -22,6 +22,7 @@ def names_used(source: str) -> set[str]:
     return set(re.findall(r"\brs\.(\w+)", source))
 
 
+@pytest.mark.slow
 @pytest.mark.plain
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
