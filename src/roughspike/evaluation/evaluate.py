@@ -1,0 +1,310 @@
+"""evaluate: hold a fitted cell against its recording, by likelihood and by free simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.random as jr
+import numpy as np
+
+from roughspike._types import SPIKE_BUFFER_FULL
+from roughspike.currents.base import AbstractCurrent
+from roughspike.evaluation.compare import compare_intervals, compare_rates, compare_trains
+from roughspike.evaluation.kernels import find_stimulus, kernels
+from roughspike.evaluation.metrics import Rescaling, Spans, restrict, time_rescaling
+from roughspike.evaluation.parameters import parameter_rows
+from roughspike.evaluation.types import Evaluation, Membrane, Score, Signal, Stage, Trains
+from roughspike.likelihood import score as likelihood
+from roughspike.networks.population import Population
+from roughspike.networks.simulate import Solution, simulate
+from roughspike.paths.spikes import SpikeTrain
+from roughspike.paths.windows import Windows
+
+BURN_IN = 0.2
+NUM_TRACES = 3
+MOST_TRACE_POINTS = 2e7
+
+
+class FitLike(Protocol):
+    """What `evaluate_fit` reads of the result of a fit."""
+
+    model: Any
+    data: SpikeTrain
+    windows: Windows | None
+    held_out: SpikeTrain | Windows | None
+    history: Mapping[str, np.ndarray]
+    trainable: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def evaluate(
+    cell: Population,
+    data: SpikeTrain,
+    *,
+    dt: float,
+    key: jax.Array,
+    windows: Windows | None = None,
+    held_out: Windows | SpikeTrain | None = None,
+    num_samples: int = 40,
+    num_particles: int = 400,
+    shown: tuple[float, float] | None = None,
+    title: str = "Fitted spike train",
+    subject: str = "",
+    model: str = "",
+    start: Population | None = None,
+    trainable: Collection[str] = (),
+    earlier: Mapping[str, Population] | None = None,
+    name: str | None = None,
+    scores: Sequence[Score] | None = None,
+    stages: Sequence[Stage] = (),
+    configuration: Sequence[tuple[str, str]] = (),
+    stimulus: tuple[str, str] = ("Stimulus", ""),
+) -> Evaluation:
+    """Simulate the cell freely, score it on held-out data, and collect all that a report shows.
+
+    **Arguments**
+
+    - `cell`: the fitted cell. `data`: the recording, (trials, neurons, capacity) or (neurons, capacity), in seconds.
+    - `dt`: step of simulations and likelihoods. `key`: a JAX random key.
+    - `windows`: what trained the cell (None: all). `held_out`: windows, or other trials, that judge it. Without
+      them it is judged on its training data, and the report says so.
+    - `num_samples`: free simulations of the whole recording. `num_particles`: of the particle filter.
+    - `shown`: the window of rasters; by default a held-out one.
+    - `title`, `subject`, `model`: name of the recording, and a sentence each on what was recorded and what was
+      fitted to it.
+    - `start`, `trainable`: the cell before training and the names of its fitted leaves, for the parameter table.
+    - `earlier`: cells of earlier stages by name, tested by time rescaling too. `name`: what to call the final cell.
+    - `scores`: rows of the comparison of models, baselines included; None computes those of the cell.
+    - `stages`, `configuration`: for the training figure, and the rows (name, value) of the last section.
+    - `stimulus`: name and unit of the stimulus.
+
+    **Raises** ValueError for data or windows that do not fit the cell.
+    """
+    name = name or ("SLIF with diffusion" if cell.neuron.has_diffusion else "SLIF, no diffusion")
+    data = data if data.batch_shape else SpikeTrain(np.asarray(data.times)[None], data.t0, data.t1, onset=data.onset)
+    judge = _Judge(data, windows, held_out)
+    key_free, key_trace, key_score, key_test = jr.split(key, 4)
+    shown = _shown(judge) if shown is None else shown
+    solution = _free_runs(cell, data, dt, num_samples, key_free)
+    simulated = tuple((tuple(sample),) for sample in solution.spikes.to_lists())
+    found = compare_intervals(judge.judging, simulated, judge.spans)
+    if scores is None:
+        scores = [_poisson(), _score(cell, judge, name, dt, key_score, num_particles)]
+    cells = {**(earlier or {}), name: cell}
+    return Evaluation(
+        title=title,
+        subject=subject or _subject(judge),
+        model=model or "A stochastic leaky integrate-and-fire neuron was fitted to it",
+        t0=data.t0,
+        t1=data.t1,
+        recorded=judge.recorded,
+        simulated=simulated,
+        train=judge.train,
+        held_out=judge.spans,
+        held_out_trials=judge.trials,
+        shown=shown,
+        metrics=compare_trains(judge.judging, simulated, judge.spans, found),
+        intervals=found,
+        rates=compare_rates(judge.recorded, simulated, data.t0, data.t1),
+        membrane=_membrane(cell, judge, shown, dt, solution, key_trace),
+        input=_input(cell, shown, dt, stimulus),
+        stages=tuple(stages),
+        rescaling=tuple(_rescaling(c, judge, label, dt, key_test, num_particles) for label, c in cells.items()),
+        parameters=parameter_rows(cell, start=start, trainable=trainable),
+        scores=tuple(scores),
+        kernels=kernels(cell, np.sort(np.concatenate([row for trial in judge.recorded for row in trial]))),
+        configuration=tuple(configuration),
+        warnings=tuple(f"simulation: {line}" for line in solution.result.messages()),
+    )
+
+
+def evaluate_fit(result: FitLike, **options: Any) -> Evaluation:
+    """`evaluate` what a fit returned; options override what the result says itself."""
+    config = result.config
+    given = {
+        "dt": config["dt"],
+        "key": jr.key(0),
+        "windows": result.windows,
+        "held_out": result.held_out,
+        "trainable": result.trainable,
+        "stages": (training_stage(result.history, str(config.get("loss", "loss"))),),
+        "configuration": configuration_rows(config),
+    }
+    return evaluate(result.model, result.data, **(given | options))
+
+
+def training_stage(history: Mapping[str, np.ndarray], loss_name: str, name: str = "training") -> Stage:
+    """The history of a fit as a stage of the training figure."""
+    seconds = history["seconds"]
+    judged = bool(np.any(np.isfinite(history["held_out_score"])))
+    return Stage(
+        name=name,
+        step=history["step"],
+        loss=history["loss"],
+        score_step=history["score_step"],
+        train_score=history["train_score"],
+        held_out_score=history["held_out_score"] if judged else np.empty(0),
+        cpu_seconds=float(seconds[-1]) if len(seconds) else None,
+        loss_name=loss_name.partition("(")[0],
+    )
+
+
+def configuration_rows(config: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
+    """A nested configuration as flat rows (name, value)."""
+    rows: list[tuple[str, str]] = []
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            rows += configuration_rows(value, f"{prefix}{name} ")
+        else:
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            rows.append((f"{prefix}{name}".replace("_", " "), shown))
+    return tuple(rows)
+
+
+class _Judge:
+    """Which data trained the cell and which judge it.
+
+    `on`: the spikes to score, with `windows` (None: all of them). `train_on`, `train_windows`: the same for training.
+    """
+
+    def __init__(self, data: SpikeTrain, windows: Windows | None, held_out: Windows | SpikeTrain | None):
+        whole = ((data.t0, data.t1),)
+        self.data, self.train_on, self.train_windows = data, data, windows
+        self.train: Spans = whole if windows is None else _spans(windows)
+        self.recorded: Trains = _trains(data)
+        self.trials: tuple[int, ...] | None = None
+        self.on, self.windows, self.spans = data, windows, self.train
+        if isinstance(held_out, SpikeTrain):
+            other = _trains(held_out)
+            self.trials = tuple(range(len(self.recorded), len(self.recorded) + len(other)))
+            self.recorded += other
+            self.on, self.windows, self.spans = held_out, None, ((held_out.t0, held_out.t1),)
+        elif held_out is not None:
+            self.windows, self.spans = held_out, _spans(held_out)
+
+    @property
+    def judging(self) -> Trains:
+        """The recorded trials that judge."""
+        return self.recorded if self.trials is None else tuple(self.recorded[k] for k in self.trials)
+
+
+def _spans(windows: Windows) -> Spans:
+    return tuple(zip(windows.starts, windows.stops, strict=True))
+
+
+def _trains(data: SpikeTrain) -> Trains:
+    return tuple(tuple(trial) for trial in data.to_lists())
+
+
+def _free_runs(cell: Population, data: SpikeTrain, dt: float, num_samples: int, key: jax.Array) -> Solution:
+    """Free simulations of the whole recording, in one call; with traces unless they would fill the memory."""
+    trace = num_samples * cell.num_neurons * data.duration / dt < MOST_TRACE_POINTS
+    room = 64 + 2 * max(len(row) for trial in data.to_lists() for row in trial)
+
+    def run(max_spikes: int) -> Solution:
+        options = {"num_samples": num_samples, "max_spikes": max_spikes, "max_spikes_per_step": 4, "trace": trace}
+        return simulate(cell, t0=data.t0, t1=data.t1, dt=dt, key=key, **options)
+
+    solution = run(room)
+    if bool(np.any(np.asarray(solution.result.has(SPIKE_BUFFER_FULL)))):
+        solution = run(1 + int(np.max(np.asarray(solution.result.needed))))
+    return solution
+
+
+def _shown(judge: _Judge) -> tuple[float, float]:
+    """A held-out window near the middle, cut where it would hold more spikes than a raster can show."""
+    chosen = [span for span in judge.spans if span not in judge.train] or list(judge.spans)
+    start, stop = chosen[(len(chosen) - 1) // 2]
+    spikes = [len(piece) for trial in judge.recorded for row in trial for piece in restrict(row, ((start, stop),))]
+    rate = max(spikes) / (stop - start)
+    return start, min(stop, start + 150 / rate) if rate > 0 else stop
+
+
+def _membrane(
+    cell: Population, judge: _Judge, shown: tuple[float, float], dt: float, free: Solution, key: jax.Array
+) -> Membrane:
+    """Traces of the first samples over about 25 spikes; a run of its own if the free runs kept none.
+
+    That run begins early enough to forget how it started.
+    """
+    start, stop = shown
+    count = len(restrict(judge.judging[0][0], (shown,))[0])
+    stop = min(stop, start + 25 * (stop - start) / count) if count > 25 else stop
+    if free.membrane is None:
+        begin = max(judge.data.t0, start - BURN_IN)
+        samples = {"num_samples": NUM_TRACES, "max_spikes_per_step": 4, "trace": True}
+        free = simulate(cell, t0=begin, t1=stop, dt=dt, key=key, **samples)
+    assert free.membrane is not None
+    time = np.asarray(free.times, np.float64)
+    kept = (time >= start - 1e-9) & (time <= stop + 1e-9)
+    threshold = getattr(cell.neuron.escape, "v_th", None)
+    return Membrane(
+        time=time[kept],
+        values=np.asarray(free.membrane[:NUM_TRACES, 0], np.float64)[:, kept],
+        spikes=tuple(restrict(sample[0], ((start, stop),))[0] for sample in free.spikes.to_lists()[:NUM_TRACES]),
+        threshold=None if threshold is None else float(threshold),
+    )
+
+
+def _input(cell: Population, shown: tuple[float, float], dt: float, name: tuple[str, str]) -> Signal | None:
+    """The stimulus as it was recorded, else the input current; None if that is constant."""
+    stimulus = find_stimulus(cell.current)
+    if stimulus is not None:
+        signal = stimulus.signal
+        first, last = (int(np.clip((t - signal.start) / signal.dt, 0, len(signal.values))) for t in shown)
+        every = max(1, (last - first) // 2000)
+        at = np.arange(first, last, every)
+        return Signal(*name, signal.start + at * signal.dt, np.asarray(signal.values, np.float64)[at])
+    if not isinstance(cell.current, AbstractCurrent):
+        return None
+    starts = np.arange(shown[0], shown[1], max(dt, (shown[1] - shown[0]) / 2000))
+    lengths = np.full(len(starts), starts[1] - starts[0])
+    means = np.asarray(cell.current.means(cell.current.prepare(starts[None], lengths[None])), np.float64)
+    values = np.broadcast_to(means, (means.shape[0], len(starts)))[0]
+    return None if np.ptp(values) == 0 else Signal("Input", "threshold", starts, values)
+
+
+def _rescaling(cell: Population, judge: _Judge, name: str, dt: float, key: jax.Array, num_particles: int) -> Rescaling:
+    z = likelihood.time_rescaling(cell, judge.on, windows=judge.windows, dt=dt, key=key, num_particles=num_particles)
+    return time_rescaling(np.clip(z, 0.0, 1.0), name)
+
+
+def _poisson() -> Score:
+    return Score("Poisson, constant rate", 0.0, 0.0, "by definition")
+
+
+def _score(cell: Population, judge: _Judge, name: str, dt: float, key: jax.Array, num_particles: int) -> Score:
+    """Bits per spike of the cell, held out and on training data, above a Poisson process at the training rate."""
+    rate = _counts(judge.train_on, judge.train_windows) / _duration(judge.train_on, judge.train_windows)
+    both = []
+    for data, windows in ((judge.on, judge.windows), (judge.train_on, judge.train_windows)):
+        total = float(
+            likelihood.log_likelihood(cell, data, windows=windows, dt=dt, key=key, num_particles=num_particles)
+        )
+        counts, duration = _counts(data, windows), _duration(data, windows)
+        poisson = float(np.sum(counts * np.log(np.maximum(rate, 0.5 / duration)) - rate * duration))
+        both.append((total - poisson) / max(1.0, float(counts.sum())) / math.log(2))
+    source = "this run, particle filter" if cell.neuron.has_diffusion else "this run, exact likelihood"
+    return Score(name, both[0], both[1], source, None, ours=True)
+
+
+def _counts(data: SpikeTrain, windows: Windows | None) -> np.ndarray:
+    """Spikes of each neuron in the windows, all trials together."""
+    spans = ((data.t0, data.t1),) if windows is None else _spans(windows)
+    trials = _trains(data)
+    return np.array([sum(len(p) for t in trials for p in restrict(t[j], spans)) for j in range(data.num_neurons)])
+
+
+def _duration(data: SpikeTrain, windows: Windows | None) -> float:
+    return (data.duration if windows is None else windows.duration) * max(1, math.prod(data.batch_shape))
+
+
+def _subject(judge: _Judge) -> str:
+    spikes = sum(len(row) for trial in judge.recorded for row in trial)
+    neurons, trials = len(judge.recorded[0]), len(judge.recorded)
+    who = "One neuron was" if neurons == 1 else f"{neurons} neurons were"
+    times = "once" if trials == 1 else f"in {trials} trials"
+    return f"{who} recorded {times} for {judge.data.duration:g} s ({spikes} spikes)"
