@@ -13,6 +13,7 @@ from roughspike.baselines.design import _counts, _past
 from roughspike.baselines.glm import GLMScore, fit_glm, recorded_glm
 from roughspike.baselines.glm_process import start_glm_process
 from roughspike.currents.signal import SampledSignal
+from roughspike.io.recordings import load_recording, split_windows
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.paths.windows import Windows
 
@@ -47,6 +48,20 @@ def test_fit_finds_the_drive_and_depends_on_no_test_spike():
     silent = fit_glm(SpikeTrain(gone[None, None, :], 0.0, 8.0), stimulus, train, test, 1e-3)
     assert silent.train_bits_per_spike == pytest.approx(score.train_bits_per_spike, abs=1e-9)
     assert silent.bits_per_spike != score.bits_per_spike
+
+
+@pytest.mark.plain
+@pytest.mark.slow
+def test_the_background_process_reproduces_the_recorded_figure():
+    pytest.importorskip("nemos")
+    recording = load_recording("grasshopper-1")
+    train, test = split_windows("A")
+    with start_glm_process(recording.spikes, recording.stimulus, train, test, [1e-3]) as handle:
+        (score,) = handle.result(timeout=300.0)
+    recorded = recorded_glm("grasshopper-1", "A", 1e-3)
+    assert handle.problem is None and score.source == "measured in this run" and score.converged
+    assert score.bits_per_spike == pytest.approx(recorded.bits_per_spike, abs=0.03)
+    assert score.train_bits_per_spike == pytest.approx(recorded.train_bits_per_spike, abs=0.03)
 
 
 def test_past_uses_past_bins_only():

@@ -102,7 +102,7 @@ def write_spikes(path: str | os.PathLike[str], spikes: SpikeTrain) -> None:
     times = np.asarray(spikes.times, dtype=np.float64)
     times = times.reshape((-1, *times.shape[-2:]))
     trial, neuron, slot = np.nonzero(np.isfinite(times))
-    header = Header((spikes.t0, spikes.t1), spikes.onset, times.shape[0], times.shape[1])
+    header = Header((spikes.t0, spikes.t1), spikes.onset, len(times), spikes.num_neurons)
     raw = RawSpikes(path, trial, neuron, times[trial, neuron, slot], str, header)
     (write_csv if path.suffix.lower() == ".csv" else write_npz)(path, raw)
 
