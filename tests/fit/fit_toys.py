@@ -70,7 +70,7 @@ class Parabola(eqx.Module):
     wall: float = eqx.field(static=True, default=np.inf)
     turning: float = eqx.field(static=True, default=np.inf)
 
-    def prepare(self, cell, data, *, windows, dt):
+    def prepare(self, cell, data, *, windows, dt, rate=None):
         times = np.asarray(data.times)
         inside = np.isfinite(times) if windows is None else windows.contains(times)
         return {"target": np.asarray(inside.sum(), float), "dt": np.asarray(dt)}

@@ -25,6 +25,11 @@ from roughspike.fit.validate import check_data, check_numbers
 EVERYTHING = ("step", "loss", "gradient_norm", "score_step", "train_score", "held_out_score")
 
 
+def failing(**options):
+    with pytest.warns(UserWarning, match="stopped at step .* is not finite"):
+        return run(**options)
+
+
 def run(cell=None, *, loss=None, **options):
     options = {"steps": 60, "dt": 0.01, "key": jr.key(1), "progress": False, "chunk": 20} | options
     options.setdefault("trainable", lambda m: (m.mu, m.current))
@@ -98,6 +103,20 @@ def test_held_out_windows_and_held_out_trains():
     assert run(held_out=other, steps=1).history["held_out_score"][0] == pytest.approx(-(0.5**2))
 
 
+def test_the_held_out_score_is_against_the_training_rate():
+    told = []
+
+    class Told(fit_toys.Parabola):
+        def prepare(self, cell, data, *, windows, dt, rate=None):
+            told.append(rate)
+            return super().prepare(cell, data, windows=windows, dt=dt)
+
+    halves = rs.Windows.tile(0.0, 1.0, 2)
+    run(loss=Told(), windows=halves.select([0]), held_out=halves.select([1]), steps=1)
+    run(loss=Told(), held_out=rs.SpikeTrain(np.array([[0.2]]), 0.0, 1.0), steps=1)
+    assert told == [None, 4.0, None, 3.0]  # two spikes in half a second; three in one
+
+
 def test_without_patience_the_last_model_is_kept():
     loss = fit_toys.Parabola(turning=1.5)
     result = run(loss=loss, held_out=fit_toys.spikes(), steps=300)
@@ -117,7 +136,7 @@ def test_patience_stops_early_and_keeps_the_best():
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_model():
     loss = fit_toys.Parabola(nan_above=1.5)
-    result = run(loss=loss, steps=300)
+    result = failing(loss=loss, steps=300)
     failed = int(result.history["step"][-1])
     assert f"stopped at step {failed}: the loss" in result.status
     assert f"kept the model of step {failed - 1}" in result.status and "smaller learning_rate" in result.status
@@ -129,7 +148,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_model():
 
 
 def test_a_gradient_that_is_not_finite_names_its_parameter():
-    result = run(loss=fit_toys.Parabola(wall=1.5), steps=300)
+    result = failing(loss=fit_toys.Parabola(wall=1.5), steps=300)
     failed = int(result.history["step"][-1])
     assert f"stopped at step {failed}: the gradient or update of current is not finite" in result.status
     assert "mu" not in result.status.split("is not finite")[0]
@@ -138,14 +157,14 @@ def test_a_gradient_that_is_not_finite_names_its_parameter():
 
 
 def test_a_start_that_fails_is_returned_as_it_was():
-    result = run(loss=fit_toys.Parabola(nan_above=0.0))
-    assert "stopped at step 0: the loss" in result.status and "kept the model of step 0" in result.status
+    result = failing(loss=fit_toys.Parabola(nan_above=0.0))
+    assert "stopped at step 0: the loss" in result.status and "kept the model of step 0; choose other" in result.status
     assert float(result.model.current) == 0.5
 
 
 def test_an_optimiser_that_breaks_is_caught():
     broken = optax.chain(optax.scale(-1e308), optax.scale(1e308))
-    result = run(optimiser=broken)
+    result = failing(optimiser=broken)
     assert "stopped at step 0: the gradient or update of mu, current is not finite" in result.status
     np.testing.assert_allclose(result.model.mu, [2.0, 0.0])
 

@@ -213,10 +213,9 @@ def test_windows_come_back(tmp_path):
 
 
 def test_a_failed_run_comes_back(tmp_path):
-    failed = fit(
-        fit_toys.toy(), fit_toys.spikes(), loss=fit_toys.Parabola(nan_above=1.0), dt=0.1, key=jr.key(0),
-        trainable=lambda m: m.current, progress=False,
-    )  # fmt: skip
+    options = {"trainable": lambda m: m.current, "dt": 0.1, "key": jr.key(0), "progress": False}
+    with pytest.warns(UserWarning, match="stopped at step"):
+        failed = fit(fit_toys.toy(), fit_toys.spikes(), loss=fit_toys.Parabola(nan_above=1.0), **options)
     again = load(failed.save(tmp_path))
     np.testing.assert_array_equal(again.history["loss"], failed.history["loss"])
     assert np.isnan(again.history["loss"][-1]) and again.status == failed.status

@@ -143,7 +143,7 @@ class Checkpoint:
             warnings.warn(
                 f"{self.path} was written with other versions of {', '.join(moved)}: the continuation may differ in "
                 "the last bits; install the same versions to repeat the run exactly",
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

@@ -68,7 +68,7 @@ def fit(
     Step k replaces the free coordinates x of the trained parameters by x + optimiser(gradient of loss at x, with the
     random key `fold_in(key, k)`). Ctrl-C stops after the running chunk and returns what there is; a second one
     raises. A loss, gradient or update that is not finite is not applied: the run stops there with the last good
-    model, and `status` says at which step and in which parameter.
+    model, and `status` and a warning say at which step and in which parameter.
 
     **Arguments**
 
@@ -232,7 +232,9 @@ def _train(job: _Job, run: _Run, file: Checkpoint | None, bar: Progress, callbac
                 train, held_out = (np.nan, np.nan) if failed else job.scores(run.state.free)
                 run.add_steps(chunk, first, time.process_time() - begin)
                 if failed:
-                    return _say(bar, _failure(job, run, chunk))
+                    status = _failure(job, run, chunk)
+                    warnings.warn(status, stacklevel=3)
+                    return status
                 run.add_score(stop, train, held_out)
                 complaint = file.write(run.state, run.record) if file is not None else None
                 if complaint:
@@ -271,7 +273,7 @@ def _failure(job: _Job, run: _Run, chunk: Chunk) -> str:
     return (
         f"stopped at step {step}: {' and '.join(parts)} is not finite"
         + (_best(job, run) or f"; kept the model of step {kept}")
-        + "; try a smaller learning_rate or dt, or another start"
+        + ("; try a smaller learning_rate or dt" if step else "; choose other start values")
     )
 
 
@@ -306,11 +308,19 @@ def _prepare(
     loss: Any, cell: Any, data: SpikeTrain, windows: Windows | None, held_out: SpikeTrain | Windows | None, dt: float
 ) -> tuple[Any, ...]:
     prepared = [loss.prepare(cell, data, windows=windows, dt=dt)]
-    if isinstance(held_out, Windows):
-        prepared.append(loss.prepare(cell, data, windows=held_out, dt=dt))
-    elif held_out is not None:
-        prepared.append(loss.prepare(cell, held_out, windows=None, dt=dt))
+    if held_out is not None:
+        # judged against the Poisson process that a user could have known: the one at the training rate
+        rate = _rate(data, windows)
+        judge = (data, held_out) if isinstance(held_out, Windows) else (held_out, None)
+        prepared.append(loss.prepare(cell, judge[0], windows=judge[1], dt=dt, rate=rate))
     return tuple(_on_device(p) for p in prepared)
+
+
+def _rate(data: SpikeTrain, windows: Windows | None) -> float:
+    times = np.asarray(data.times, np.float64)
+    inside = np.isfinite(times) if windows is None else windows.contains(times)
+    rows = np.prod(times.shape[:-1])  # trials and neurons
+    return float(inside.sum() / (rows * (data.duration if windows is None else windows.duration)))
 
 
 def _on_device(tree: Any) -> Any:
