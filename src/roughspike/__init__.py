@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from roughspike.currents.curves import PiecewiseLinear as PiecewiseLinear
     from roughspike.currents.signal import SampledSignal as SampledSignal
     from roughspike.currents.stimulus import Stimulus as Stimulus
+    from roughspike.evaluation.evaluate import evaluate as evaluate
     from roughspike.evaluation.types import Evaluation as Evaluation
     from roughspike.fit.loop import fit as fit
     from roughspike.fit.result import FitResult as FitResult
@@ -78,6 +79,7 @@ _HOME = {
     "fit": "fit.loop",
     "FitResult": "fit.result",
     "load": "fit.result",
+    "evaluate": "evaluation.evaluate",
     "Evaluation": "evaluation.types",
     "write_report": "report.page",
 }
