@@ -169,6 +169,15 @@ def test_an_optimiser_that_breaks_is_caught():
     np.testing.assert_allclose(result.model.mu, [2.0, 0.0])
 
 
+@pytest.fixture
+def control_c():
+    """Ctrl-C as in an ordinary program; parallel test runners ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("control_c")
 def test_control_c_stops_after_the_chunk_and_keeps_what_there_is():
     def press(snapshot):
         if snapshot.step == 40:
@@ -180,6 +189,13 @@ def test_control_c_stops_after_the_chunk_and_keeps_what_there_is():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ignored_control_c_stays_ignored(control_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    result = run(callback=lambda snapshot: signal.raise_signal(signal.SIGINT))
+    assert result.status == "finished 60 steps"
+
+
+@pytest.mark.usefixtures("control_c")
 def test_a_second_control_c_raises():
     def press(snapshot):
         signal.raise_signal(signal.SIGINT)
@@ -238,6 +254,7 @@ def test_single_precision_and_raw_keys_resume_too(tmp_path):
 
 KILLED = """
 import sys, signal, os
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parallel test runner may ignore it
 sys.path.insert(0, sys.argv[1])
 import fit_toys, jax.random as jr
 from roughspike.fit.loop import fit
