@@ -81,7 +81,7 @@ class _Path(NamedTuple):
     b: jax.Array
     c: jax.Array
 
-    def __call__(self, r: jax.Array) -> jax.Array:
+    def __call__(self, r: Any) -> jax.Array:
         return self.v + r * (self.b + r * self.c)
 
 

@@ -1,0 +1,144 @@
+"""The command line: thin commands over recipes. JAX is imported by a command that needs it, so --help is instant."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Fit a stochastic integrate-and-fire neuron to recorded spikes, and write a report.
+
+    Without arguments: the grasshopper auditory receptor that ships with nitime. A file of your own is CSV
+    (trial,neuron,time_s), a single column of times, or NPZ.
+    """
+
+    data: tyro.conf.Positional[str] = "grasshopper-1"
+    """A file of spikes, or a shipped recording: grasshopper-1, grasshopper-2."""
+    stimulus: Path | None = None
+    """File of the stimulus that drove the neuron (time_s,value), for a file of spikes."""
+    stimulus_dt: float | None = None
+    """Sampling interval of the stimulus in seconds, if its file has no times."""
+    decibel: bool = False
+    """Use the stimulus in dB (20 log10 of the amplitude)."""
+    window: tuple[float, float] | None = None
+    """Start and end in seconds of the part of the recording to use."""
+    num_trials: int | None = None
+    """Number of trials, silent ones included."""
+    neuron: int | None = None
+    """Which neuron of the file to fit."""
+    unit: Literal["s", "ms", "us"] = "s"
+    """Unit of the times in the file of spikes."""
+    split: Literal["A", "B"] = "A"
+    """Which fixed windows (or trials) are held out."""
+    start: Literal["good", "poor"] = "good"
+    """Where the fit starts: from the data, or far away."""
+    dt: float | None = None
+    """Longest step of the likelihood in seconds (default: 0.0005 for the shipped recordings, else from the data)."""
+    steps: int | None = None
+    """Steps of the first stage (exact likelihood); the second stage scales with it."""
+    diffusion: bool = True
+    """Fit the diffusion in a second stage."""
+    seed: int | None = None
+    """Random seed."""
+    glm: bool = True
+    """Fit the NeMoS GLM baselines beside (needs nemos; otherwise recorded figures are shown)."""
+    recipe: Path | None = None
+    """A recipe file (TOML) with other settings."""
+    out: Path | None = None
+    """Folder for model, history, configuration and report [default: runs/<data>-<split>]."""
+    resume: bool = False
+    """Go on from the checkpoint in the folder."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print nothing but errors."""
+
+    def run(self) -> int:
+        """Fit; returns the exit code."""
+        from roughspike.recipe import console
+
+        return console.fit_command(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulate:
+    """Simulate a fitted neuron freely and write its spikes."""
+
+    run_folder: tyro.conf.Positional[Path]
+    """Folder that `roughspike fit` or `fit.save` wrote."""
+    out: Path = Path("simulated.csv")
+    """File for the spikes: .csv or .npz; samples are its trials."""
+    num_samples: int = 10
+    """Independent samples."""
+    t1: float | None = None
+    """End of the simulation in seconds [default: of the recording]."""
+    dt: float | None = None
+    """Step in seconds [default: that of the fit]."""
+    seed: int = 0
+    """Random seed."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print nothing but errors."""
+
+    def run(self) -> int:
+        """Simulate; returns the exit code."""
+        from roughspike.recipe import console
+
+        return console.simulate_command(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write the report of a run again, from what the run saved."""
+
+    run_folder: tyro.conf.Positional[Path]
+    """Folder that `roughspike fit` or `fit.save` wrote."""
+    out: Path | None = None
+    """The page [default: report.html in the folder]."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print nothing but errors."""
+
+    def run(self) -> int:
+        """Write the page; returns the exit code."""
+        from roughspike.recipe import console
+
+        return console.report_command(self)
+
+
+Command = (
+    Annotated[Fit, tyro.conf.subcommand("fit")]
+    | Annotated[Simulate, tyro.conf.subcommand("simulate")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `roughspike`. Exits with 0, with 2 for bad input, with 130 after Ctrl-C."""
+    description = "roughspike: stochastic spiking neurons with exact gradients, fitted to recorded spikes."
+    command = tyro.cli(Command, prog="roughspike", description=description, args=arguments)
+    warnings.showwarning = _show_warning
+    try:
+        code = command.run()
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"roughspike: error: {error}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("roughspike: interrupted", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    del category, filename, lineno, file, line
+    print(f"roughspike: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
