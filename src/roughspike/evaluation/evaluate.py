@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.random as jr
 import numpy as np
 
+import roughspike
 from roughspike._types import SPIKE_BUFFER_FULL
 from roughspike.currents.base import AbstractCurrent
 from roughspike.evaluation.compare import compare_intervals, compare_rates, compare_trains
@@ -28,6 +29,7 @@ NUM_TRACES = 3
 MOST_TRACE_POINTS = 2e7
 
 
+@runtime_checkable
 class FitLike(Protocol):
     """What `evaluate_fit` reads of the result of a fit."""
 
@@ -116,7 +118,7 @@ def evaluate(
         parameters=parameter_rows(cell, start=start, trainable=trainable),
         scores=tuple(scores),
         kernels=kernels(cell, np.sort(np.concatenate([row for trial in judge.recorded for row in trial]))),
-        configuration=tuple(configuration),
+        configuration=(*configuration, *_own_configuration(dt, num_samples, num_particles, key)),
         warnings=tuple(f"simulation: {line}" for line in solution.result.messages()),
     )
 
@@ -162,6 +164,17 @@ def configuration_rows(config: Mapping[str, Any], prefix: str = "") -> tuple[tup
             shown = f"{value:.6g}" if isinstance(value, float) else str(value)
             rows.append((f"{prefix}{name}".replace("_", " "), shown))
     return tuple(rows)
+
+
+def _own_configuration(dt: float, num_samples: int, num_particles: int, key: jax.Array) -> tuple[tuple[str, str], ...]:
+    numbers = ", ".join(str(int(k)) for k in np.ravel(jr.key_data(key)))
+    return (
+        ("evaluation step", f"{dt * 1e3:g} ms"),
+        ("evaluation random key", numbers),
+        ("free simulations", str(num_samples)),
+        ("particles per filter", str(num_particles)),
+        ("evaluation software", f"roughspike {roughspike.__version__}, jax {jax.__version__}, numpy {np.__version__}"),
+    )
 
 
 class _Judge:

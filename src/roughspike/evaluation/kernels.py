@@ -53,7 +53,9 @@ def stimulus_kernel(neuron: SLIF, stimulus: Stimulus, spikes: np.ndarray) -> Ker
         "what a brief pulse of stimulus does to the membrane, this long after it. The average stimulus before a spike "
         "is wider, since it also holds the stimulus's own correlations and the membrane's history of spikes"
     )
-    return Kernel("Effect of the stimulus", "per unit and ms", lag, values, "Time since the stimulus", compared, note)
+    return Kernel(
+        "Effect of the stimulus", "per unit\N{MIDDLE DOT}ms", lag, values, "Time since the stimulus", compared, note
+    )
 
 
 def history_kernel(neuron: SLIF) -> Kernel:

@@ -17,7 +17,8 @@ def coincidence_factor(recorded: np.ndarray, simulated: np.ndarray, precision: f
     $$\Gamma = \frac{N_{coinc} - 2 \nu \Delta N_{rec}}{\tfrac12 (N_{rec} + N_{sim})} \cdot \frac{1}{1 - 2\nu\Delta}$$
 
     with $\nu$ the rate of the simulated train and $\Delta$ the precision: 1 for trains that agree spike by spike, 0 for
-    a Poisson train of the same rate, below 0 for worse than chance. It is NOT divided by the reliability of the cell.
+    a Poisson train of the same rate (a little less where $2\nu\Delta$ is not small, as a spike is in one pair only),
+    below 0 for worse than chance. It is NOT divided by the reliability of the cell.
 
     **Arguments**
 
@@ -63,7 +64,7 @@ def count_coincidences(a: np.ndarray, b: np.ndarray, precision: float) -> int:
     return pairs
 
 
-def rate_error(recorded_count: float, simulated_counts: np.ndarray | Sequence[float]) -> float:
+def rate_error(recorded_count: float | int, simulated_counts: np.ndarray | Sequence[float | int]) -> float:
     """Relative error of the mean simulated spike count, without sign; NaN for a silent recording.
 
     >>> round(rate_error(100, [96, 100]), 3)

@@ -22,13 +22,15 @@ class Headline:
 
 
 def final_score(evaluation: Evaluation) -> Score | None:
-    """The score of the reported model: the last of ours."""
-    return next((s for s in reversed(evaluation.scores) if s.ours), None)
+    """The score of the reported model: the last of ours; None if there is none or it is not finite."""
+    last = next((s for s in reversed(evaluation.scores) if s.ours), None)
+    return last if last is not None and math.isfinite(last.bits) else None
 
 
 def best_baseline(evaluation: Evaluation) -> Score | None:
-    """The baseline with the most held-out bits per spike."""
-    return max((s for s in evaluation.scores if not s.ours), key=lambda s: s.bits, default=None)
+    """The baseline with the most held-out bits per spike, but for the Poisson process, which has 0 by definition."""
+    known = (s for s in evaluation.scores if not s.ours and s.bits != 0 and math.isfinite(s.bits))
+    return max(known, key=lambda s: s.bits, default=None)
 
 
 def headlines(evaluation: Evaluation) -> list[Headline]:
@@ -156,6 +158,10 @@ def _score_failures(evaluation: Evaluation) -> list[str]:
             f"{rival.model} predicts the held-out spikes better: "
             f"{rival.bits:.2f} against {score.bits:.2f} bits per spike."
         )
+    if score is None and any(s.ours for s in evaluation.scores):
+        out.append("The likelihood of the held-out spikes is 0 or undefined under the model.")
+    if score is not None and score.bits <= 0:
+        out.append("It predicts the held-out spikes no better than a Poisson process of constant rate.")
     if score is not None and score.train_bits is not None and score.train_bits - score.bits > GAP_LIMIT:
         out.append(
             f"It scores {score.train_bits - score.bits:.2f} bits per spike more on the data that trained it than on "

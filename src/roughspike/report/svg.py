@@ -18,10 +18,12 @@ RECORDED, MODEL, SECOND, THIRD = "#1c2430", "#0072b2", "#d55e00", "#009e73"
 HELD_OUT = "#f6e7c1"
 """Okabe and Ito's palette, told apart by every common colour vision; the recording is always black."""
 
-FULL, HALF = 1000, 486
+Pixels = float | int
+
+FULL, HALF = 1000.0, 486.0
 
 
-def number(value: float) -> str:
+def number(value: Pixels) -> str:
     """A coordinate: at most one decimal, no trailing zero.
 
     >>> number(12.04), number(0.25)
@@ -54,7 +56,12 @@ def tick_labels(positions: Sequence[float]) -> list[str]:
             for p in positions]  # fmt: skip
 
 
-def text(x: float, y: float, content: str, *, anchor: str = "start", css: str = "", colour: str = "") -> str:
+def shorten(content: str, most: int) -> str:
+    """At most `most` characters, the rest an ellipsis."""
+    return content if len(content) <= most else content[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def text(x: Pixels, y: Pixels, content: str, *, anchor: str = "start", css: str = "", colour: str = "") -> str:
     """A text element, escaped."""
     look = (f' class="{css}"' if css else "") + (f' style="color:{colour}"' if colour else "")
     where = f' text-anchor="{anchor}"' if anchor != "start" else ""
@@ -65,10 +72,10 @@ def text(x: float, y: float, content: str, *, anchor: str = "start", css: str = 
 class Panel:
     """A rectangle of the drawing with linear axes: `x` and `y` are the ranges of the data it shows."""
 
-    left: float
-    top: float
-    width: float
-    height: float
+    left: Pixels
+    top: Pixels
+    width: Pixels
+    height: Pixels
     x: tuple[float, float]
     y: tuple[float, float]
     marks: list[str] = field(default_factory=list)
@@ -77,14 +84,14 @@ class Panel:
 
     def px(self, value: float | np.ndarray) -> np.ndarray:
         """Data to pixels from the panel's left edge."""
-        return (np.asarray(value, float) - self.x[0]) / (self.x[1] - self.x[0]) * self.width
+        return np.asarray((np.asarray(value, float) - self.x[0]) / (self.x[1] - self.x[0]) * self.width)
 
     def py(self, value: float | np.ndarray) -> np.ndarray:
         """Data to pixels from the panel's top edge."""
-        return (self.y[1] - np.asarray(value, float)) / (self.y[1] - self.y[0]) * self.height
+        return np.asarray((self.y[1] - np.asarray(value, float)) / (self.y[1] - self.y[0]) * self.height)
 
     def line(
-        self, x: np.ndarray, y: np.ndarray, colour: str, *, width: float = 1.6, dash: str = "", opacity: float = 1.0
+        self, x: np.ndarray, y: np.ndarray, colour: str, *, width: Pixels = 1.6, dash: str = "", opacity: Pixels = 1.0
     ) -> None:
         """A polyline; non-finite points break it, points closer than half a pixel are thinned."""
         look = f' stroke-dasharray="{dash}"' if dash else ""
@@ -93,7 +100,7 @@ class Panel:
         if path:
             self.marks.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width:g}"{look}/>')
 
-    def area(self, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, opacity: float = 0.2) -> None:
+    def area(self, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, opacity: Pixels = 0.2) -> None:
         """A filled band between two curves."""
         if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high))):
             return
@@ -111,14 +118,14 @@ class Panel:
         else:
             self.line(np.r_[x[0], x, x[-1]], np.r_[0, y, 0], colour)
 
-    def shade(self, start: float, stop: float, colour: str = HELD_OUT) -> None:
+    def shade(self, start: Pixels, stop: Pixels, colour: str = HELD_OUT) -> None:
         """A vertical stripe over the height of the panel."""
         a, b = np.clip(self.px(np.array([start, stop])), 0, self.width)
         if b > a:
             where = f'x="{number(self.left + a)}" y="{number(self.top)}" width="{number(b - a)}"'
             self.under.insert(0, f'<rect {where} height="{number(self.height)}" fill="{colour}"/>')
 
-    def raster(self, times: np.ndarray, low: float, high: float, colour: str, *, width: float = 1.1) -> None:
+    def raster(self, times: np.ndarray, low: Pixels, high: Pixels, colour: str, *, width: Pixels = 1.1) -> None:
         """One tick per spike between the levels `low` and `high`, as ONE path; ticks on the same pixel are merged."""
         inside = times[(times >= self.x[0]) & (times <= self.x[1])]
         if not len(inside):
@@ -128,7 +135,7 @@ class Panel:
         steps = "".join(f"M{number(c)} {number(top)}v{number(bottom - top)}" for c in columns)
         self.marks.append(f'<path d="{steps}" fill="none" stroke="{colour}" stroke-width="{width:g}"/>')
 
-    def level(self, y: float, colour: str = MUTED, *, dash: str = "4 3", width: float = 1.0) -> None:
+    def level(self, y: Pixels, colour: str = MUTED, *, dash: str = "4 3", width: Pixels = 1.0) -> None:
         """A horizontal line over the width of the panel."""
         self.line(np.array(self.x), np.array([y, y]), colour, dash=dash, width=width)
 
@@ -150,7 +157,7 @@ class Panel:
         about: int = 4,
         at: Sequence[tuple[float, str]] | None = None,
         grid: bool = False,
-        gap: float = 44,
+        gap: Pixels = 44.0,
     ) -> None:
         """Axis left of the panel; `at` replaces the round ticks by (position, label)."""
         positions = ticks(*self.y, about)
@@ -161,9 +168,10 @@ class Panel:
                 self.under.append(f'<path d="M{number(self.left)} {number(y)}h{number(self.width)}" stroke="#e6eaef"/>')
             self.frame.append(text(self.left - 7, y + 4, name, anchor="end", css="t"))
         if label:
+            label = shorten(label, int(self.height / 6) + 8)
             self.frame.append(_turned(self.left - gap, self.top + self.height / 2, label))
 
-    def note(self, x: float, y: float, content: str, *, anchor: str = "start", colour: str = MUTED) -> None:
+    def note(self, x: Pixels, y: Pixels, content: str, *, anchor: str = "start", colour: str = MUTED) -> None:
         """Text at pixels from the panel's top left corner."""
         self.frame.append(text(self.left + x, self.top + y, content, anchor=anchor, css="t", colour=colour))
 
@@ -174,10 +182,11 @@ class Panel:
         return f"{''.join(self.under)}<svg {box}>{''.join(self.marks)}</svg>{''.join(self.frame)}"
 
 
-def legend(x: float, y: float, entries: Sequence[tuple[str, str, str]]) -> str:
+def legend(x: Pixels, y: Pixels, entries: Sequence[tuple[str, str, str]]) -> str:
     """A row of (name, colour, kind), kind one of `line`, `dash`, `tick`, `box`, drawn from (x, y)."""
     out = []
-    for name, colour, kind in entries:
+    for full, colour, kind in entries:
+        name = shorten(full, 48)
         if kind == "box":
             out.append(f'<rect x="{number(x)}" y="{number(y - 9)}" width="16" height="10" rx="1.5" fill="{colour}"/>')
         elif kind == "tick":
@@ -190,7 +199,7 @@ def legend(x: float, y: float, entries: Sequence[tuple[str, str, str]]) -> str:
     return "".join(out)
 
 
-def drawing(width: float, height: float, description: str, panels: Sequence[Panel], extra: str = "") -> str:
+def drawing(width: Pixels, height: Pixels, description: str, panels: Sequence[Panel], extra: str = "") -> str:
     """One `<svg>` that scales with the page; `description` is what a screen reader says."""
     body = "".join(panel.render() for panel in panels)
     return (
@@ -208,11 +217,11 @@ def padded(*values: np.ndarray, zero: bool = False, margin: float = 0.06) -> tup
     return (0.0 if zero and low >= 0 else low - room), high + room
 
 
-def _rule(x0: float, y0: float, x1: float, y1: float) -> str:
+def _rule(x0: Pixels, y0: Pixels, x1: Pixels, y1: Pixels) -> str:
     return f'<path d="M{number(x0)} {number(y0)}L{number(x1)} {number(y1)}" stroke="{GREY}"/>'
 
 
-def _turned(x: float, y: float, content: str) -> str:
+def _turned(x: Pixels, y: Pixels, content: str) -> str:
     return (
         f'<text transform="translate({number(x)} {number(y)}) rotate(-90)" text-anchor="middle" class="l">'
         f"{escape(content)}</text>"

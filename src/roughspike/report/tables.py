@@ -44,8 +44,8 @@ def scores(evaluation: Evaluation) -> str:
     rows = [
         [
             s.model,
-            f"{s.bits:.3f}".replace("-", "\N{MINUS SIGN}"),
-            "" if s.train_bits is None else f"{s.train_bits:.3f}".replace("-", "\N{MINUS SIGN}"),
+            _bits(s.bits),
+            _bits(s.train_bits),
             "" if s.cpu_seconds is None else f"{s.cpu_seconds:.1f}",
             s.source,
         ]
@@ -54,6 +54,12 @@ def scores(evaluation: Evaluation) -> str:
     return table(
         ["Model", "Held-out bits/spike", "Training bits/spike", "CPU time (s)", "Source"], rows, right=(1, 2, 3)
     )
+
+
+def _bits(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else "not finite"
 
 
 def merits(evaluation: Evaluation) -> str:
@@ -72,6 +78,9 @@ def merits(evaluation: Evaluation) -> str:
             others.append(f"{c.between_models:.2f} between simulations")
         if c.between_trials is not None:
             others.append(f"{c.between_trials:.2f} between recorded trials")
+        chance = 2 * m.simulated_rate * c.precision
+        if chance > 0.5:
+            others.append(f"noisy, since {100 * chance:.0f} % of spikes coincide by chance")
         name = f"Coincidence factor at \N{PLUS-MINUS SIGN}{c.precision * 1e3:g} ms"
         rows.append([name, f"{c.value:.3f}", "", "; ".join(others)])
     rows = [[a, *(cell.replace("-", "\N{MINUS SIGN}") for cell in rest)] for a, *rest in rows if rest[0] != "nan"]

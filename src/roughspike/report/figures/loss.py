@@ -8,7 +8,7 @@ from roughspike.evaluation.types import Evaluation, Stage
 from roughspike.report.figures.base import Figure
 from roughspike.report.svg import FULL, MODEL, MUTED, RULE, SECOND, Panel, drawing, legend, padded
 
-LEFT, GAP, HEIGHT = 70, 92, 200
+LEFT, GAP, HEIGHT = 70.0, 92.0, 200.0
 WIDTH = (FULL - LEFT - GAP - 12) / 2
 
 
@@ -20,18 +20,18 @@ def draw(evaluation: Evaluation) -> Figure | None:
     offsets = np.concatenate([[0.0], np.cumsum([_length(s) for s in stages])])
     x = (0.0, float(offsets[-1]))
     scored = [s for s in stages if len(s.score_step)]
-    losses = Panel(LEFT, 40, WIDTH, HEIGHT, x, padded(*(_middle(s.loss) for s in stages)))
+    losses = Panel(LEFT, 40.0, WIDTH, HEIGHT, x, padded(*(_middle(s.loss) for s in stages)))
     panels = [losses]
     for stage, offset in zip(stages, offsets[:-1], strict=True):
         losses.line(stage.step + offset, stage.loss, MUTED, width=1.0, opacity=0.45)
         losses.line(stage.step + offset, _running(stage.loss), MODEL, width=1.8)
     losses.y_axis(f"Loss ({stages[0].loss_unit})", grid=True)
-    extra = legend(LEFT, 14, [("loss, smoothed", MODEL, "line"), ("each step", GREY_LINE, "line")])
+    extra = legend(LEFT, 14.0, [("loss, smoothed", MODEL, "line"), ("each step", GREY_LINE, "line")])
     if scored:
-        scores = Panel(LEFT + WIDTH + GAP, 40, WIDTH, HEIGHT, x, _score_range(scored))
+        scores = Panel(LEFT + WIDTH + GAP, 40.0, WIDTH, HEIGHT, x, _score_range(scored))
         _scores(scores, stages, offsets)
         panels.append(scores)
-        extra += legend(scores.left, 14, [("held-out windows", SECOND, "line"), ("training windows", MODEL, "dash")])
+        extra += legend(scores.left, 14.0, [("held-out windows", SECOND, "line"), ("training windows", MODEL, "dash")])
     for panel in panels:
         _stage_marks(panel, stages, offsets)
         panel.x_axis("Optimiser step")

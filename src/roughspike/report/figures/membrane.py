@@ -8,7 +8,7 @@ from roughspike.evaluation.types import Evaluation, Membrane
 from roughspike.report.figures.base import Figure, of_neuron
 from roughspike.report.svg import FULL, MODEL, RECORDED, SECOND, Panel, drawing, legend
 
-LEFT, WIDTH = 70, FULL - 82
+LEFT, WIDTH = 70.0, FULL - 82
 
 
 def draw(evaluation: Evaluation) -> Figure | None:
@@ -19,7 +19,7 @@ def draw(evaluation: Evaluation) -> Figure | None:
     start, stop = float(membrane.time[0]), float(membrane.time[-1])
     panels, top = [], 26.0
     if len(evaluation.recorded) == 1:
-        recorded = Panel(LEFT, top, WIDTH, 18, (start, stop), (0.0, 1.0))
+        recorded = Panel(LEFT, top, WIDTH, 18.0, (start, stop), (0.0, 1.0))
         recorded.raster(evaluation.recorded[0][membrane.neuron], 0.0, 1.0, RECORDED, width=1.6)
         recorded.note(-7, 13, "recorded", anchor="end")
         panels, top = [recorded], top + 28
@@ -32,7 +32,7 @@ def draw(evaluation: Evaluation) -> Figure | None:
     if membrane.threshold is not None:
         entries.append(("soft threshold", "#5b6675", "dash"))
     svg = drawing(
-        FULL, top + 36, "Simulated membrane potential with spikes and resets", panels, legend(LEFT, 14, entries)
+        FULL, top + 36, "Simulated membrane potential with spikes and resets", panels, legend(LEFT, 14.0, entries)
     )
     return Figure("membrane", "Inside the model: membrane, spikes and resets", svg, _caption(evaluation, membrane))
 
@@ -46,14 +46,14 @@ def _range(membrane: Membrane) -> tuple[float, float]:
 
 
 def _panel(membrane: Membrane, sample: int, top: float, y: tuple[float, float]) -> Panel:
-    panel = Panel(LEFT, top, WIDTH, 96, (float(membrane.time[0]), float(membrane.time[-1])), y)
+    panel = Panel(LEFT, top, WIDTH, 96.0, (float(membrane.time[0]), float(membrane.time[-1])), y)
     if membrane.threshold is not None:
         panel.level(membrane.threshold)
     panel.line(membrane.time, membrane.values[sample], MODEL, width=1.3)
     panel.raster(membrane.spikes[sample], y[1] - 0.14 * (y[1] - y[0]), y[1], SECOND, width=1.8)
     middle = sample == len(membrane.values) // 2
     label = f"v ({membrane.unit})" if middle and membrane.unit else "v"
-    panel.y_axis(label, about=3, grid=True, gap=40)
+    panel.y_axis(label, about=3, grid=True, gap=40.0)
     return panel
 
 
@@ -61,9 +61,8 @@ def _caption(evaluation: Evaluation, membrane: Membrane) -> str:
     count = len(membrane.values)
     which = of_neuron(membrane.neuron, evaluation.num_neurons).strip(", ")
     return (
-        f"{count} free runs of the fitted model{f' ({which})' if which else ''}, a variable nobody recorded. "
-        "The higher the "
-        "potential, the likelier a spike; there is no sharp threshold, the dashed level is where the escape rate is "
-        "centred. At each spike (orange tick) the potential is reset. Where all runs spike together the input decides; "
-        "where they differ, chance does."
+        f"{count} free runs of the fitted model{f' ({which})' if which else ''}, a variable nobody recorded. The "
+        "higher the potential, the likelier a spike; there is no sharp threshold, the dashed level is where the "
+        "escape rate is centred. At each spike (orange tick) the potential is reset. Where all runs spike together "
+        "the input decides; where they differ, chance does."
     )

@@ -18,7 +18,7 @@ from roughspike.report.figures.base import (
 )
 from roughspike.report.svg import FULL, GREY, HELD_OUT, INK, MODEL, RECORDED, Panel, drawing, legend, padded
 
-LEFT, WIDTH = 74, FULL - 86
+LEFT, WIDTH = 74.0, FULL - 86
 MOST_ROWS = 40
 
 
@@ -51,7 +51,7 @@ def draw(evaluation: Evaluation) -> Figure | None:
     entries = [("recorded", RECORDED, "line"), ("simulated", MODEL, "line")]
     if shaded:
         entries.append(("held-out window", HELD_OUT, "box"))
-    svg = drawing(FULL, top + 34, "Rasters of recorded and simulated spikes", panels, legend(LEFT, 14, entries))
+    svg = drawing(FULL, top + 34, "Rasters of recorded and simulated spikes", panels, legend(LEFT, 14.0, entries))
     return Figure("rasters", "Recorded and simulated spikes", svg, _caption(evaluation, blocks, all_held_out))
 
 
@@ -85,7 +85,7 @@ def _raster_panel(block: _Block, top: float, start: float, stop: float) -> Panel
     if rows == 1:
         panel.note(-8, height / 2 + 4, block.label, anchor="end", colour=INK)
     else:
-        panel.y_axis(block.label, at=[(0.5, "1"), (rows - 0.5, str(rows))], gap=40)
+        panel.y_axis(block.label, at=[(0.5, "1"), (rows - 0.5, str(rows))], gap=40.0)
     return panel
 
 
@@ -94,9 +94,9 @@ def _input_panel(evaluation: Evaluation, top: float) -> Panel:
     assert signal is not None
     inside = (signal.time >= evaluation.shown[0]) & (signal.time <= evaluation.shown[1])
     values = signal.values[inside]
-    panel = Panel(LEFT, top, WIDTH, 84, evaluation.shown, padded(values))
+    panel = Panel(LEFT, top, WIDTH, 84.0, evaluation.shown, padded(values))
     panel.line(signal.time[inside], values, GREY, width=1.1)
-    panel.y_axis(f"{signal.name}{f' ({signal.unit})' if signal.unit else ''}", about=2, gap=40)
+    panel.y_axis(f"{signal.name}{f' ({signal.unit})' if signal.unit else ''}", about=2, gap=40.0)
     return panel
 
 
@@ -109,17 +109,15 @@ def _caption(evaluation: Evaluation, blocks: list[_Block], all_held_out: bool) -
     if single:
         words += (
             "Black: the recorded spikes, repeated as pale lines behind the simulations. Blue: "
-            f"{len(blocks[-1].rows)} free "
-            "runs of the fitted neuron, one per row, each with its own random numbers and none told the "
-            "recorded spikes. "
-            "Look for blue columns on the pale lines: spikes that the model times right on most runs. Columns between "
-            "the lines are spikes the cell did not fire."
+            f"{len(blocks[-1].rows)} free runs of the fitted neuron, one per row, each with its own random numbers "
+            "and none told the recorded spikes. Look for blue columns on the pale lines: spikes that the model "
+            "times right on most runs. Columns between the lines are spikes the cell did not fire."
         )
     else:
         words += (
-            f"Each row is a {rows}. Blue rows are free runs of the fitted model, none told the recorded "
-            "spikes. Look for "
-            "the same density, the same changes over time, and the same texture of bursts and pauses in black and blue."
+            f"Each row is a {rows}. Blue rows are free runs of the fitted model, none told the recorded spikes. Look "
+            "for the same density, the same changes over time, and the same texture of bursts and pauses in black "
+            "and blue."
         )
     drawn = len(blocks[0].rows)
     if rows == "trial" and drawn < len(evaluation.recorded):

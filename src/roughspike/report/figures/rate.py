@@ -6,7 +6,7 @@ from roughspike.evaluation.types import Evaluation, Rate
 from roughspike.report.figures.base import MOST_NEURONS, Figure, and_more, of_neuron, shade_spans, shades_windows
 from roughspike.report.svg import FULL, HELD_OUT, MODEL, RECORDED, Panel, drawing, legend, padded
 
-LEFT, WIDTH = 70, FULL - 82
+LEFT, WIDTH = 70.0, FULL - 82
 
 
 def draw(evaluation: Evaluation) -> Figure | None:
@@ -14,7 +14,7 @@ def draw(evaluation: Evaluation) -> Figure | None:
     rates = evaluation.rates[:MOST_NEURONS]
     if not rates:
         return None
-    height = 190 if len(rates) == 1 else 110
+    height = 190.0 if len(rates) == 1 else 110.0
     panels = [
         _panel(rate, 26 + k * (height + 18), height, evaluation, last=k == len(rates) - 1)
         for k, rate in enumerate(rates)
@@ -24,7 +24,7 @@ def draw(evaluation: Evaluation) -> Figure | None:
     if shades_windows(evaluation):
         entries.append(("held-out windows", HELD_OUT, "box"))
     total = 26 + len(rates) * (height + 18) + 22
-    svg = drawing(FULL, total, "Firing rate, recorded and simulated", panels, legend(LEFT, 14, entries))
+    svg = drawing(FULL, total, "Firing rate, recorded and simulated", panels, legend(LEFT, 14.0, entries))
     return Figure("rate", _title(evaluation), svg, _caption(evaluation, rates[0]))
 
 
@@ -52,10 +52,9 @@ def _caption(evaluation: Evaluation, rate: Rate) -> str:
     outside = float(((rate.recorded < rate.low) | (rate.recorded > rate.high)).mean())
     per_trial = f"averaged over {trials} trials and " if trials > 1 else ""
     words = (
-        f"Spikes per second, {per_trial}smoothed with a Gaussian of {rate.width * 1e3:g} ms standard "
-        "deviation. The blue "
-        "band holds 90 % of simulated recordings of the same length. The black curve should leave it about a "
-        "tenth of the "
-        f"time; it is outside for {100 * outside:.0f} % of the time shown. Look for slow trends that the model misses."
+        f"Spikes per second, {per_trial}smoothed with a Gaussian of {rate.width * 1e3:g} ms standard deviation. The "
+        "blue band holds 90 % of simulated recordings of the same length. The black curve should leave it about a "
+        f"tenth of the time; it is outside for {100 * outside:.0f} % of the time shown. Look for slow trends that "
+        "the model misses."
     )
     return words + and_more(evaluation.num_neurons)
