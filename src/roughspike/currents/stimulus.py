@@ -53,7 +53,9 @@ class Stimulus(AbstractCurrent):
             raise ValueError("low_pass_gain and tau_low_pass belong together: pass both or neither")
         self.low_pass_gain = None if low_pass_gain is None else as_float(low_pass_gain)
         self.tau_low_pass = None if tau_low_pass is None else as_float(tau_low_pass)
-        if is_concrete(self.delay) and not self.delay >= 0:
+        if self.tau_low_pass is not None and is_concrete(self.tau_low_pass) and not np.asarray(self.tau_low_pass) > 0:
+            raise ValueError(f"tau_low_pass must be greater than 0, got {self.tau_low_pass}: pass a time constant")
+        if is_concrete(self.delay) and not np.asarray(self.delay) >= 0:
             raise ValueError(f"delay must not be negative (the stimulus comes first), got {self.delay}")
 
     def prepare(self, starts: np.ndarray, lengths: np.ndarray) -> Any:
@@ -65,14 +67,13 @@ class Stimulus(AbstractCurrent):
         edges = np.concatenate([starts, starts[..., -1:] + lengths[..., -1:]], axis=-1)
         position = (edges - self.signal.start) / self.signal.dt
         whole = np.floor(position)
-        integral = np.concatenate([[0.0], np.cumsum(self.signal.values)])
-        coarse = integral.astype(np.float32).astype(np.float64)
+        coarse, fine = _integral(self.signal.values)
         return {
             "whole": whole.astype(np.int32),
             "fraction": position - whole,
             "samples": lengths / self.signal.dt,
             "coarse": coarse,
-            "fine": integral - coarse,
+            "fine": fine,
             "lengths": lengths,
         }
 
@@ -96,18 +97,40 @@ class Stimulus(AbstractCurrent):
         shifted = prepared["fraction"] - self.delay / self.signal.dt
         carry = jnp.floor(jax.lax.stop_gradient(shifted))
         index = prepared["whole"] + carry.astype(jnp.int32)
-        inside = (index >= 0) & (index < count)
-        index, part = jnp.clip(index, 0, count - 1), shifted - carry
+        inside = jnp.clip(index, 0, count - 1)
+        beyond = index - inside  # < 0 before the signal, > 0 after it, where its end is held
+        index, part = inside, shifted - carry + beyond.astype(dtype)
         coarse, fine = prepared["coarse"], prepared["fine"]
         sample = (coarse[index + 1] - coarse[index]) + (fine[index + 1] - fine[index])
-        # integral up to an edge = whole samples + part of the sample that holds it; outside, the end is held
-        part = jnp.where(inside, part, jnp.where(shifted + prepared["whole"] < 0, 0.0, 1.0)).astype(dtype)
+        # integral up to an edge = whole samples + part of the sample that holds it (or of the end that is held)
         whole = (coarse[index[..., 1:]] - coarse[index[..., :-1]]) + (fine[index[..., 1:]] - fine[index[..., :-1]])
         within = part * sample
         integral = whole + (within[..., 1:] - within[..., :-1])
         length = prepared["samples"]
-        held = ~inside[..., 1:] | ~inside[..., :-1] | (length < 1e-3)
+        held = (beyond[..., 1:] < 0) | (beyond[..., :-1] > 0) | (length < 1e-3)
         return jnp.where(held, sample[..., :-1], integral / jnp.where(held, 1.0, length))
+
+
+def _integral(values: Any) -> tuple[Any, Any]:
+    """Running sums of the samples from 0, as coarse + fine: each a float32 whose differences are exact."""
+    if not is_concrete(values):
+        return _traced_integral(values)
+    integral = np.concatenate([[0.0], np.cumsum(np.asarray(values, np.float64))])
+    coarse = integral.astype(np.float32).astype(np.float64)
+    return coarse, integral - coarse
+
+
+def _traced_integral(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same for a signal that is itself an argument of `jit`: sums that keep their rounding error (Knuth)."""
+
+    def add(left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        total = left[0] + right[0]
+        seen = total - left[0]
+        error = (left[0] - (total - seen)) + (right[0] - seen)
+        return total, error + (left[1] + right[1])
+
+    padded = jnp.concatenate([jnp.zeros_like(values[:1]), values])
+    return jax.lax.associative_scan(add, (padded, jnp.zeros_like(padded)))
 
 
 def _as(x: Any, dtype: Any) -> jax.Array:

@@ -58,7 +58,7 @@ def first_root(hazard: Hazard, s: jax.Array, iterations: int) -> jax.Array:
 
 
 def differentiate_root(hazard: Hazard, s: jax.Array, x: jax.Array, valid: jax.Array) -> jax.Array:
-    """x with the derivative of the root, equation (6): dx = -d(s + integral) / (width lambda). Its value is unchanged."""
+    """x, unchanged in value, with the derivative of the root, equation (6): dx = -d(s + integral) / (width lambda)."""
     stop = jax.lax.stop_gradient
     x = stop(x)
     value = s + hazard.integral(x)

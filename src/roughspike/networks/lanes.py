@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from roughspike.networks.step import Coefficients, State, Static, coefficients, driven, step
+from roughspike.networks.step import State, Static, coefficients, driven, step
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
 
@@ -23,7 +23,7 @@ class Noise(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Per step: spike fractions (steps, slots, neurons, samples), running counts; at the end: flags, threshold, trace."""
+    """Per step spike fractions (steps, slots, neurons, samples) and running counts; flags, threshold, trace."""
 
     fractions: jax.Array
     counts: jax.Array
@@ -60,7 +60,8 @@ def run_lanes(
 ) -> Run:
     """Scan `step` over the grid.
 
-    `current`: half-step means, (2, neurons, 1) if constant, else (steps, 2, neurons, 1). `start`: v and i, (neurons, 1).
+    `current`: half-step means, (2, neurons, 1) if constant, else (steps, 2, neurons, 1).
+    `start`: v and i, (neurons, 1).
     """
     co = coefficients(neuron, static.h, static.driver)
     shape = noise.log_u.shape[1:]

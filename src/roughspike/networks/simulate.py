@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roughspike._types import SPIKE_BUFFER_FULL, TOO_MANY_SPIKES_IN_A_STEP, UNDECLARED_NOISE, Result, concrete, is_concrete
+from roughspike._types import (
+    SPIKE_BUFFER_FULL,
+    TOO_MANY_SPIKES_IN_A_STEP,
+    UNDECLARED_NOISE,
+    Result,
+    concrete,
+    is_concrete,
+)
 from roughspike.currents.base import AbstractCurrent
 from roughspike.networks.lanes import draw_noise, run_lanes
 from roughspike.networks.population import Population
@@ -91,18 +98,21 @@ def simulate(
         raise ValueError("max_spikes and max_spikes_per_step must be at least 1")
     _check_step(network, (t1 - t0) / steps)
     driver = LinearDriver() if driver is None else driver
-    eager = is_concrete(network, key)
+    prepared = _prepare(network.current, t0, t1, steps)
     capacity = _FIRST_CAPACITY if max_spikes is None else max_spikes
     options = (float(t0), float(t1), steps, 1 if num_samples is None else num_samples, driver, trace)
-    solution = _simulate(network, key, *options, capacity, max_spikes_per_step)
+    solution = _simulate(network, prepared, key, *options, capacity, max_spikes_per_step)
+    eager = is_concrete(solution.result)  # inside `jit` the result is traced even if every argument is concrete
     if max_spikes is None and eager:
-        solution = _with_room(network, key, options, capacity, max_spikes_per_step, solution)
+        solution = _with_room(network, prepared, key, options, capacity, max_spikes_per_step, solution)
     if throw and eager:
         solution.result.raise_if_failed()
     return _first_sample(solution) if num_samples is None else solution
 
 
-def _with_room(network: Population, key: jax.Array, options: Any, capacity: int, per_step: int, sol: Solution):
+def _with_room(
+    network: Population, prepared: Any, key: jax.Array, options: Any, capacity: int, per_step: int, sol: Solution
+) -> Solution:
     """Repeat a run whose buffers were too small, with room for what it needed."""
     for _ in range(8):
         full = bool(jnp.any(sol.result.has(SPIKE_BUFFER_FULL)))
@@ -114,12 +124,12 @@ def _with_room(network: Population, key: jax.Array, options: Any, capacity: int,
         per_step = 2 * per_step if crowded else per_step
         if per_step > 16:
             break
-        sol = _simulate(network, key, *options, capacity, per_step)
+        sol = _simulate(network, prepared, key, *options, capacity, per_step)
     return sol
 
 
 @eqx.filter_jit
-def _simulate(network, key, t0, t1, steps, samples, driver, trace, capacity, per_step) -> Solution:
+def _simulate(network, prepared, key, t0, t1, steps, samples, driver, trace, capacity, per_step) -> Solution:
     neuron, current = network.neuron, network.current
     h = (t1 - t0) / steps
     dtype = jnp.result_type(neuron.mu)
@@ -132,9 +142,10 @@ def _simulate(network, key, t0, t1, steps, samples, driver, trace, capacity, per
         iterations=4 if dtype == jnp.float32 else 6,
         tolerance=1e-4 if dtype == jnp.float32 else 1e-9,
     )
-    run = run_lanes(neuron, static, _half_means(current, t0, t1, steps, network.num_neurons), _start(network), noise, trace)
+    means = _half_means(current, prepared, steps, network.num_neurons)
+    run = run_lanes(neuron, static, means, _start(network), noise, trace)
     times, counts = gather_times(run.fractions, run.counts, capacity, t0, h)
-    flags = jnp.max(run.flags, axis=0) | jnp.where(counts > capacity, SPIKE_BUFFER_FULL, 0)
+    flags = run.flags | jnp.where(counts > capacity, SPIKE_BUFFER_FULL, 0)
     flags = jax.lax.reduce(flags, jnp.int32(0), jax.lax.bitwise_or, (0,)) | _undeclared(neuron)
     result = Result(flags, jnp.max(counts, axis=0))
     to_samples_first = lambda x: jnp.moveaxis(x, -1, 0)  # noqa: E731
@@ -148,12 +159,19 @@ def _simulate(network, key, t0, t1, steps, samples, driver, trace, capacity, per
     )
 
 
-def _half_means(current: Any, t0: float, t1: float, steps: int, neurons: int) -> jax.Array:
+def _prepare(current: Any, t0: float, t1: float, steps: int) -> Any:
+    """Host work of the current for the half steps of the grid: done outside of the compiled function."""
+    if not isinstance(current, AbstractCurrent):
+        return None
+    starts, lengths = grid.half_steps(t0, t1, steps)
+    return current.prepare(starts[None, :], lengths[None, :])
+
+
+def _half_means(current: Any, prepared: Any, steps: int, neurons: int) -> jax.Array:
     """Means of the current over the half steps: (2, neurons, 1) if it is constant, else (steps, 2, neurons, 1)."""
     if not isinstance(current, AbstractCurrent):
         return jnp.broadcast_to(jnp.atleast_1d(current)[None, :, None], (2, neurons, 1))
-    starts, lengths = grid.half_steps(t0, t1, steps)
-    means = current.means(current.prepare(starts[None, :], lengths[None, :]))
+    means = current.means(prepared)
     means = jnp.broadcast_to(means, (neurons, 2 * steps))
     return means.reshape(neurons, steps, 2).transpose(1, 2, 0)[..., None]
 

@@ -96,7 +96,7 @@ class _Jump(NamedTuple):
 
 
 def coefficients(neuron: SLIF, h: float, driver: AbstractDriver) -> Coefficients:
-    """Step coefficients of a neuron: the response of (v, i) to a normal is the flow convolved with the driver's slope."""
+    """Step coefficients of a neuron: (v, i) answer a normal by the flow convolved with the driver's slope."""
     mu1, mu2, sigma = neuron.mu[0], neuron.mu[1], neuron.sigma
 
     def on_v(column: int, slope: Any, t: float) -> jax.Array | float:

@@ -12,8 +12,8 @@ def num_steps(t0: float, t1: float, dt: float) -> int:
 
     **Raises** ValueError if t1 <= t0 or dt <= 0 or not finite.
     """
-    if not t1 > t0:
-        raise ValueError(f"t1 must lie after t0, got t0={t0}, t1={t1}")
+    if not (t1 > t0 and math.isfinite(t1 - t0)):
+        raise ValueError(f"t1 must lie after t0, both finite, got t0={t0}, t1={t1}")
     if not (dt > 0 and math.isfinite(dt)):
         raise ValueError(f"dt must be a positive time step, got {dt}")
     return max(1, math.ceil((t1 - t0) / dt - 1e-6))
