@@ -69,6 +69,10 @@ class ExponentialDrift(AbstractCurrent):
     amplitude: Float[Array, ""] = parameter(Real())
     tau: Float[Array, ""] = parameter(Positive(), unit="time")
 
+    def __check_init__(self):
+        if is_concrete(self.tau) and not np.asarray(self.tau) > 0:
+            raise ValueError(f"tau must be greater than 0, got {self.tau}: pass the time constant of the decay")
+
     def prepare(self, starts: np.ndarray, lengths: np.ndarray) -> Any:
         """Midpoints."""
         return starts + 0.5 * lengths

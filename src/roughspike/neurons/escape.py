@@ -7,8 +7,10 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from roughspike._constraints import Positive, Real, parameter
+from roughspike._types import concrete
 
 
 class AbstractEscape(eqx.Module):
@@ -59,6 +61,9 @@ class ExponentialEscape(AbstractEscape):
     v_th: jax.Array = parameter(Real(), default=1.0)
     tau_s: jax.Array = parameter(Positive(), unit="time", default=1.0)
 
+    def __check_init__(self):
+        _check_width(self)
+
     def log_rate(self, v: jax.Array) -> jax.Array:
         """beta min(v - v_th, 10) - log tau_s."""
         return self.beta * jnp.minimum(v - self.v_th, 10.0) - jnp.log(self.tau_s)
@@ -78,6 +83,9 @@ class SigmoidEscape(AbstractEscape):
     beta: jax.Array = parameter(Positive(), default=5.0)
     v_th: jax.Array = parameter(Real(), default=1.0)
     tau_s: jax.Array = parameter(Positive(), unit="time", default=1.0)
+
+    def __check_init__(self):
+        _check_width(self)
 
     def log_rate(self, v: jax.Array) -> jax.Array:
         """log sigmoid(beta (v - v_th)) - log tau_s."""
@@ -99,6 +107,9 @@ class SoftplusEscape(AbstractEscape):
     v_th: jax.Array = parameter(Real(), default=1.0)
     tau_s: jax.Array = parameter(Positive(), unit="time", default=1.0)
 
+    def __check_init__(self):
+        _check_width(self)
+
     def log_rate(self, v: jax.Array) -> jax.Array:
         """log softplus(beta (v - v_th)) - log tau_s, with its asymptote x - e^x / 2 far below threshold."""
         x = self.beta * (v - self.v_th)
@@ -113,3 +124,12 @@ class SoftplusEscape(AbstractEscape):
         safe = jnp.where(far, 0.0, x)
         p = jax.nn.sigmoid(safe)
         return self.beta**2 * jnp.where(far, 1.0, p * (1 - p) / jax.nn.softplus(safe))
+
+
+def _check_width(escape: ExponentialEscape | SigmoidEscape | SoftplusEscape) -> None:
+    """Complain about a concrete beta < 0 or tau_s <= 0."""
+    beta, tau_s = concrete(escape.beta), concrete(escape.tau_s)
+    if beta is not None and not np.all(beta >= 0):
+        raise ValueError(f"beta must not be negative (the rate grows with the potential), got {beta}: pass beta > 0")
+    if tau_s is not None and not np.all(tau_s > 0):
+        raise ValueError(f"tau_s must be greater than 0, got {tau_s}: it is the time constant of the rate")

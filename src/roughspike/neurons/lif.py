@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from roughspike._constraints import KeepsSign, Positive, Real, parameter
-from roughspike._types import as_float, concrete, is_concrete
+from roughspike._types import as_float, concrete
 from roughspike.neurons.escape import AbstractEscape, ExponentialEscape
 from roughspike.neurons.reset import AbstractReset, SubtractiveReset
 
@@ -64,16 +64,15 @@ class SLIF(eqx.Module):
         refractory: Any = None,
         self_weight: Any = None,
     ):
-        _check_arguments(mu=mu, sigma=sigma, v_reset=v_reset, alpha=alpha, refractory=refractory)
+        scalars = {"v_reset": v_reset, "alpha": alpha, "refractory": refractory, "self_weight": self_weight}
+        _check_arguments(mu=mu, sigma=sigma, **scalars)
         self.mu, self.sigma = _stack(mu), _stack(sigma)
         self.v_reset, self.alpha = as_float(v_reset), as_float(alpha)
         self.escape = ExponentialEscape() if escape is None else escape
         self.reset = SubtractiveReset() if reset is None else reset
         self.refractory = None if refractory is None else as_float(refractory)
         self.self_weight = None if self_weight is None else as_float(self_weight)
-        entries = concrete(sigma)
-        present = np.ones((2, 2), bool) if entries is None else entries != 0
-        self.noise = tuple(tuple(bool(x) for x in row) for row in present)
+        self.noise = _present(sigma)
 
     @property
     def noise_channels(self) -> tuple[int, ...]:
@@ -88,7 +87,7 @@ class SLIF(eqx.Module):
 
 def _check_arguments(**given: Any) -> None:
     """Complain about shapes, and about values where they are concrete (also inside `jit`, before they are staged)."""
-    shapes = {name: np.shape(value) if is_concrete(value) else _stack(value).shape for name, value in given.items()}
+    shapes = {name: () if value is None else _stack(value).shape for name, value in given.items()}
     if shapes["mu"] != (2,):
         raise ValueError(f"mu must be two rates (membrane, current), got shape {shapes['mu']}")
     if shapes["sigma"] != (2, 2):
@@ -96,7 +95,7 @@ def _check_arguments(**given: Any) -> None:
             f"sigma must be 2 x 2 (rows: potential, current; columns: Brownian motions), got shape {shapes['sigma']}: "
             "for noise of size s in the potential pass ((s, 0.0), (0.0, 0.0))"
         )
-    for name in ("v_reset", "alpha", "refractory"):
+    for name in ("v_reset", "alpha", "refractory", "self_weight"):
         if shapes[name] != ():
             raise ValueError(f"{name} must be a scalar, got shape {shapes[name]}")
     mu = concrete(given["mu"])
@@ -109,6 +108,21 @@ def _check_arguments(**given: Any) -> None:
     sigma = concrete(given["sigma"])
     if sigma is not None and not np.isfinite(sigma).all():
         raise ValueError(f"sigma must be finite, got {sigma.tolist()}")
+
+
+def _present(sigma: Any) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
+    """Which entries of sigma may be nonzero: all but the concrete zeros, also where other entries are traced."""
+
+    def entry(values: Any, k: int) -> Any:
+        host = concrete(values)
+        return (values if host is None else host)[k]
+
+    def present(value: Any) -> bool:
+        host = concrete(value)
+        return host is None or bool(host != 0)
+
+    (a, b), (c, d) = ([present(entry(entry(sigma, j), k)) for k in (0, 1)] for j in (0, 1))
+    return (a, b), (c, d)
 
 
 def _stack(value: Any) -> jax.Array:
