@@ -83,8 +83,9 @@ class Constant(AbstractCurrent):
 
     def means(self, prepared: Any) -> Float[Array, "*batch neurons pieces"]:
         """The value."""
+        zeros = jnp.asarray(prepared, self.value.dtype)
         value = self.value[:, None] if self.value.ndim else self.value
-        return jnp.asarray(prepared, self.value.dtype) + value
+        return zeros + value.reshape((1,) * (zeros.ndim - value.ndim) + value.shape)
 
     @property
     def num_neurons(self) -> int:

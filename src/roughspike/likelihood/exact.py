@@ -22,7 +22,8 @@ from roughspike.paths.recurrence import linear_recurrence
 
 class Terms(NamedTuple):
     """Per piece, shape (trials, neurons, segments): log intensity of the spike that ends it (0 if none), and the
-    compensator (integrated intensity) over it."""
+    compensator (integrated intensity) over it.
+    """
 
     log_intensity: jax.Array
     compensator: jax.Array
@@ -43,6 +44,11 @@ def exact_terms(cell: Population, segments: Segments, current: Any) -> Terms:
     )
     log_rate = jnp.where(possible & (f.begin < f.h), log_rate, -jnp.inf)
     return Terms(jnp.where(f.spike > 0, log_rate, 0.0), effective)
+
+
+def in_windows(terms: Terms, segments: Segments) -> jax.Array:
+    """The log-likelihood of the windows that are scored; what happens outside of them may be impossible (-inf)."""
+    return jnp.sum(jnp.where(jnp.asarray(segments.inside) > 0, terms.log_intensity - terms.compensator, 0.0))
 
 
 def above_soft_threshold(hazard: jax.Array, spike: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -27,7 +27,8 @@ WEIGHTS = tuple(0.5 * w for w in _GAUSS_W)
 
 class Forced(NamedTuple):
     """At the start of every piece, shape (trials, neurons, segments): v, i; over it: mean current c, length h, where
-    the hazard begins (after the refractory time), whether a spike ends it, and the share of v that survives its end."""
+    the hazard begins (after the refractory time), whether a spike ends it, and the share of v that survives its end.
+    """
 
     v: jax.Array
     i: jax.Array
@@ -58,7 +59,8 @@ def forced(cell: Population, segments: Segments, current: Any) -> Forced:
 
 class AtNode(NamedTuple):
     """The flow at one time of every piece: v without noise, how much of a deviation of v and i at its start is left,
-    which share of the piece's noise has arrived, and how long the Brownian bridge of the rest is."""
+    which share of the piece's noise has arrived, and how long the Brownian bridge of the rest is.
+    """
 
     v: jax.Array
     keep_v: jax.Array

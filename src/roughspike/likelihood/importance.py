@@ -111,7 +111,8 @@ def deviations(neuron: SLIF, f: Forced, at_start: jax.Array, num_particles: int,
     z = jax.random.normal(key, (len(channels), *f.h.shape, num_particles), f.h.dtype)
     to_v, to_i = increments(neuron, f.h)
     arriving = sum(to_v[c][..., None] * z[k] for k, c in enumerate(channels))
-    start = stationary(neuron, (f.h.shape[0], num_particles), first_key, f.h.dtype) * (1 - at_start)[:, None]
+    start_v, start_i = stationary(neuron, (f.h.shape[0], num_particles), first_key, f.h.dtype)
+    start_v, start_i = (x * (1 - at_start)[:, None] for x in (start_v, start_i))
 
     def run(a: jax.Array, b: jax.Array, y0: jax.Array) -> jax.Array:
         rows = jnp.broadcast_to(jnp.moveaxis(a, -1, 0)[..., None], jnp.moveaxis(b, 1, 0).shape)
@@ -122,9 +123,9 @@ def deviations(neuron: SLIF, f: Forced, at_start: jax.Array, num_particles: int,
     pushed = arriving
     if any(neuron.noise[1]):
         push_i = sum(to_i[c][..., None] * z[k] for k, c in enumerate(channels))
-        i = run(jnp.exp(-mu2 * f.h), push_i, jnp.zeros_like(start))
+        i = run(jnp.exp(-mu2 * f.h), push_i, start_i)
         pushed = pushed + kappa(mu1, mu2, f.h)[..., None] * i
-    v = run(f.kept * jnp.exp(-mu1 * f.h), f.kept[..., None] * pushed, start)
+    v = run(f.kept * jnp.exp(-mu1 * f.h), f.kept[..., None] * pushed, start_v)
     return Deviations(v, i, arriving)
 
 
@@ -141,11 +142,28 @@ def increments(neuron: SLIF, h: jax.Array) -> tuple[dict[int, jax.Array], dict[i
     return to_v, to_i
 
 
-def stationary(neuron: SLIF, shape: tuple[int, ...], key: jax.Array, dtype: Any) -> jax.Array:
-    """A draw of the stationary deviation of v driven by its own noise: N(0, |sigma_1|^2 / (2 mu1))."""
-    variance = (neuron.sigma[0, 0] ** 2 + neuron.sigma[0, 1] ** 2) / (2 * neuron.mu[0])
-    safe = jnp.where(variance > 0, variance, 1.0)
-    return jnp.where(variance > 0, jnp.sqrt(safe), 0.0) * jax.random.normal(key, shape, dtype)
+def stationary(neuron: SLIF, shape: tuple[int, ...], key: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """A draw of the stationary deviations of v and i driven by their own noise.
+
+    With the rows s1, s2 of sigma, from the Lyapunov equation of the linear flow:
+
+        <ii> = |s2|^2 / (2 mu2),  <vi> = (mu1 <ii> + s1.s2) / (mu1 + mu2),  <vv> = <vi> + |s1|^2 / (2 mu1)
+    """
+    (mu1, mu2), (s1, s2) = neuron.mu, neuron.sigma
+    z = jax.random.normal(key, shape, dtype)
+    vv = jnp.sum(s1 * s1) / (2 * mu1)
+    if not any(neuron.noise[1]):
+        return _root(vv) * z, jnp.zeros_like(z)
+    ii = jnp.sum(s2 * s2) / (2 * mu2)
+    vi = (mu1 * ii + jnp.sum(s1 * s2)) / (mu1 + mu2)
+    slope = vi / jnp.where(ii > 0, ii, 1.0)
+    i = _root(ii) * jax.random.normal(jax.random.fold_in(key, 1), shape, dtype)
+    return slope * i + _root(vv + vi - slope * vi) * z, i
+
+
+def _root(x: jax.Array) -> jax.Array:
+    """Square root with derivative 0 at 0."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
 
 
 def _noisy(node: Any, noise: Deviations) -> jax.Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from roughspike._types import concrete
 from roughspike.currents.base import as_current
-from roughspike.likelihood.exact import exact_terms
+from roughspike.likelihood.exact import exact_terms, in_windows
 from roughspike.likelihood.importance import Stretches, importance_terms, stretches
 from roughspike.likelihood.segments import Segments, lay_out
 from roughspike.networks.population import Population
@@ -95,7 +95,7 @@ class NegativeLogLikelihood(AbstractObjective):
         own_rate = laid.num_spikes / laid.duration
         parts = None
         if diffuses:
-            _check_soft_threshold(cell)
+            _check_importance(cell)
             length = 10 / own_rate if self.stretch is None else self.stretch
             whole = Windows([data.t0], [data.t1]) if windows is None else windows
             laid = lay_out(data, dt, whole.split(min(length, data.duration)))
@@ -132,7 +132,7 @@ class NegativeLogLikelihood(AbstractObjective):
 
     def _exact(self, cell: Population, prepared: Prepared) -> jax.Array:
         terms = exact_terms(cell, prepared.segments, prepared.current)
-        return jnp.sum(prepared.segments.inside * (terms.log_intensity - terms.compensator))
+        return in_windows(terms, prepared.segments)
 
     def _sampled(self, cell: Population, prepared: Prepared, chosen: Stretches, key: jax.Array) -> Any:
         intervals = prepared.intervals.shape[0]
@@ -166,14 +166,21 @@ def check_data(cell: Population, data: SpikeTrain, dt: float) -> None:
         )
     refractory = None if cell.neuron.refractory is None else concrete(cell.neuron.refractory)
     shortest = min([np.inf, *(np.diff(row).min() for trial in data.to_lists() for row in trial if len(row) > 1)])
-    if refractory is not None and shortest < refractory:
+    if refractory is not None and shortest <= refractory:
         raise ValueError(
-            f"data has an interval of {shortest:g}, shorter than the refractory time {refractory:g}: the model gives "
-            f"it probability 0; pass refractory={0.9 * shortest:.3g} or less"
+            f"data has an interval of {shortest:g}, not longer than the refractory time {refractory:g}: the model "
+            f"gives it probability 0; pass refractory={0.9 * shortest:.3g} or less"
         )
 
 
-def _check_soft_threshold(cell: Population) -> None:
+def _check_importance(cell: Population) -> None:
+    """Complain about neurons that the importance-sampled likelihood cannot score."""
+    mu = concrete(cell.neuron.mu)
+    if any(cell.neuron.noise[1]) and mu is not None and not mu[1] > 0:
+        raise ValueError(
+            "the importance-sampled likelihood needs a current rate mu[1] > 0 where noise drives the current, since it "
+            "starts from the stationary law: give mu[1] a positive value, or sigma a second row of zeros"
+        )
     alpha = concrete(cell.neuron.alpha)
     if alpha is None or alpha > 0:
         raise ValueError(

@@ -67,7 +67,9 @@ def particle_terms(cell: Population, segments: Segments, current: Any, num_parti
         dv = f.kept[..., None] * (end.keep_v[..., None] * dv + kappa_h[..., None] * di + arriving)
         di = decay_i[..., None] * di + pushed_i
         since = jnp.where(spike, 0.0, since + hazard)
-        log_w = log_spiked - total[..., None]
+        # after a spike that no particle can explain (log-likelihood -inf) the filter starts again from equal weights
+        dead = jnp.isneginf(total)[..., None]
+        log_w = jnp.where(dead, tiny, log_spiked - jnp.where(dead, 0.0, total[..., None]))
         state = (dv, di, since, log_w)
         few = jax.nn.logsumexp(2 * log_w, axis=-1) > -jnp.log(0.5 * num_particles)
         state = jax.lax.cond(jnp.any(few), lambda s: _resample(*s, few, resample_key, tiny), lambda s: s, state)
@@ -85,11 +87,11 @@ def _resample(dv, di, since, log_w, few, key, uniform_log_w):
     """Systematic resampling of the lanes in which few particles carry the weight."""
     count = log_w.shape[-1]
     offset = jax.random.uniform(key, (*few.shape, 1), log_w.dtype)
-    position = (jnp.arange(count, dtype=log_w.dtype) + offset) / count
+    position = (jnp.broadcast_to(jnp.arange(count, dtype=log_w.dtype), log_w.shape) + offset) / count
     cumulative = jnp.cumsum(jnp.exp(log_w), axis=-1)
     cumulative = cumulative / cumulative[..., -1:]
     find = jnp.vectorize(jnp.searchsorted, signature="(m),(m)->(m)")
     index = jnp.minimum(find(cumulative, position), count - 1)
-    index = jnp.where(few[..., None], index, jnp.arange(count))
+    index = jnp.where(few[..., None], index, jnp.broadcast_to(jnp.arange(count, dtype=index.dtype), index.shape))
     pick = lambda x: jnp.take_along_axis(x, index, axis=-1)  # noqa: E731
     return pick(dv), pick(di), pick(since), jnp.where(few[..., None], uniform_log_w, log_w)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from roughspike.currents.base import as_current
-from roughspike.likelihood.exact import Terms, exact_terms
+from roughspike.likelihood.exact import Terms, exact_terms, in_windows
 from roughspike.likelihood.objective import check_data
 from roughspike.likelihood.particle import particle_terms
 from roughspike.likelihood.segments import Segments, lay_out
@@ -47,7 +46,7 @@ def log_likelihood(
     -5.0135
     """
     terms, segments = _terms(cell, data, windows, dt, key, num_particles)
-    return jnp.sum(jnp.asarray(segments.inside) * (terms.log_intensity - terms.compensator))
+    return in_windows(terms, segments)
 
 
 def time_rescaling(

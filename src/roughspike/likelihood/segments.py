@@ -54,7 +54,7 @@ def lay_out(data: SpikeTrain, dt: float, windows: Windows | None = None) -> Segm
     steps = num_steps(data.t0, data.t1, dt)
     grid = np.linspace(data.t0, data.t1, steps + 1)
     if windows is not None:
-        edges = np.asarray([*windows.starts, *windows.stops])
+        edges = np.unique([*windows.starts, *windows.stops])  # adjacent windows share an edge
         edges = edges[(edges > data.t0) & (edges < data.t1)]
         grid = _merge(grid, edges, dt)
     trials = data.to_lists()

@@ -45,7 +45,7 @@ def linear_recurrence(
         return g * y + e, y
 
     last, starts = jax.lax.scan(across, y0, (jnp.moveaxis(gain, -1, 0), jnp.moveaxis(end, -1, 0)))
-    values = particular + product * jnp.moveaxis(starts, 0, -1)
+    values = particular + product * jnp.moveaxis(starts, 0, -1)[None]
     values = jnp.moveaxis(values, 0, -1).reshape(*lanes, blocks * length)[..., :steps]
     return jnp.concatenate([values, last[..., None]], axis=-1)
 

@@ -87,9 +87,7 @@ class SpikeTrain(eqx.Module):
         return [[row[np.isfinite(row)] for row in trial] for trial in times]
 
 
-def from_lists(
-    trials: list[list[np.ndarray]], t0: float = 0.0, t1: float = 1.0, *, onset: float = 0.0
-) -> SpikeTrain:
+def from_lists(trials: list[list[np.ndarray]], t0: float = 0.0, t1: float = 1.0, *, onset: float = 0.0) -> SpikeTrain:
     """SpikeTrain of shape (trials, neurons, capacity) from ragged lists of float64 times; inverse of `to_lists`."""
     capacity = max([1, *(len(row) for trial in trials for row in trial)])
     times = np.full((len(trials), len(trials[0]), capacity), np.inf)
