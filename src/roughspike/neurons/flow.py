@@ -29,7 +29,11 @@ def phi(rate: jax.Array, t: jax.Array | float) -> jax.Array:
 
 def kappa(mu1: jax.Array, mu2: jax.Array, t: jax.Array | float) -> jax.Array:
     """Response of v at time t to a unit of i at time 0: mu1 (e^{-mu2 t} - e^{-mu1 t}) / (mu1 - mu2)."""
-    return mu1 * jnp.exp(-jnp.minimum(mu1, mu2) * t) * phi(jnp.abs(mu1 - mu2), t)
+    # one branch for both values, so that the derivatives are right at mu1 = mu2 too (those of min and abs are not)
+    ordered = mu1 >= mu2
+    slow = jnp.where(ordered, mu2, mu1)
+    gap = jnp.where(ordered, mu1 - mu2, mu2 - mu1)
+    return mu1 * jnp.exp(-slow * t) * phi(gap, t)
 
 
 def convolve(kernel: Callable[[jax.Array], jax.Array], shape: Callable[[jax.Array], jax.Array], t: float) -> jax.Array:
