@@ -75,7 +75,10 @@ def test_traced_arguments():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sigma": 0.25}, r"sigma must be 2 x 2 .*got shape \(\): for noise of size s in the potential pass \(\(s, 0.0\)"),
+        (
+            {"sigma": 0.25},
+            r"sigma must be 2 x 2 .*got shape \(\): for noise of size s .* pass \(\(s, 0.0\)",
+        ),
         ({"sigma": (0.25, 0.0)}, r"sigma must be 2 x 2 .*got shape \(2,\)"),
         ({"sigma": np.eye(3)}, r"sigma must be 2 x 2 .*got shape \(3, 3\)"),
         ({"sigma": ((0.1, 0.2), (0.1,))}, "must be rectangular"),
