@@ -159,10 +159,11 @@ def configuration_rows(config: Mapping[str, Any], prefix: str = "") -> tuple[tup
     rows: list[tuple[str, str]] = []
     for name, value in config.items():
         if isinstance(value, Mapping):
-            rows += configuration_rows(value, f"{prefix}{name} ")
+            rows += configuration_rows(value, "" if name == "versions" else f"{prefix}{name} ")
         else:
             shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            rows.append((f"{prefix}{name}".replace("_", " "), shown))
+            unit = " (s)" if name.endswith("dt") else ""
+            rows.append((f"{prefix}{name}{unit}".replace("_", " "), shown))
     return tuple(rows)
 
 

@@ -88,10 +88,11 @@ def _header(evaluation: Evaluation) -> str:
     )
     strong = sentences.achievements(evaluation)
     verdict = f"<div><h3>How well</h3>{_list(strong)}</div>" if strong else ""
+    lead = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in sentences.lead(evaluation))
     return (
         '<header><p class="kicker">roughspike report</p>'
         f"<h1>{escape(evaluation.title)}</h1>"
-        f'<p class="lead">{escape(sentences.lead(evaluation))}</p>'
+        f'<dl class="lead">{lead}</dl>'
         f'<p class="judged">{escape(sentences.judged_on(evaluation))}</p>'
         f'<div class="headlines">{"".join(tiles)}</div>'
         f'<div class="verdict">{verdict}<div><h3>Where it falls short</h3>{weak}</div></div></header>'

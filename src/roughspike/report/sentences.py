@@ -65,9 +65,10 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
     return out
 
 
-def lead(evaluation: Evaluation) -> str:
-    """What was fitted to what."""
-    return f"{_sentence(evaluation.subject)} {_sentence(evaluation.model)}".strip()
+def lead(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What was fitted to what: (label, words)."""
+    pairs = (("Recorded", _sentence(evaluation.subject)), ("Fitted", _sentence(evaluation.model)))
+    return [(label, words) for label, words in pairs if words]
 
 
 def judged_on(evaluation: Evaluation) -> str:
@@ -211,8 +212,9 @@ def _signed(value: float, decimals: int) -> str:
 
 def _sentence(words: str) -> str:
     words = words.strip()
+    words = words[:1].upper() + words[1:]
     return words if not words or words[-1] in ".!?" else words + "."
 
 
 def _sentences(words: tuple[str, ...]) -> list[str]:
-    return [_sentence(w[:1].upper() + w[1:]) for w in words]
+    return [_sentence(w) for w in words]

@@ -14,7 +14,9 @@ h2 { font-size:20px; margin:0 0 10px; }
 h3 { font-size:14px; margin:0 0 6px; color:var(--ink); }
 p { margin:0 0 10px; max-width:74ch; }
 .kicker { font-size:13px; color:var(--muted); margin:0; }
-.lead { font-size:18px; line-height:1.5; max-width:72ch; }
+.lead { display:grid; grid-template-columns:max-content 1fr; gap:4px 18px; font-size:17.5px; line-height:1.45;
+  max-width:78ch; margin:0 0 12px; }
+.lead dt { font-weight:600; color:var(--ink); }
 .judged { color:var(--muted); font-size:14.5px; }
 .headlines { display:grid; grid-template-columns:repeat(auto-fit,minmax(190px,1fr)); gap:0; margin:26px 0 26px;
   border-top:2px solid var(--ink); border-bottom:1px solid var(--rule); }
@@ -49,10 +51,14 @@ th { text-align:left; font-weight:600; color:var(--muted); border-bottom:1.5px s
 td { padding:4px 16px 4px 0; border-bottom:1px solid #edf0f4; vertical-align:top; }
 .r + :not(.r) { padding-left:4px; }
 .r { text-align:right; }
-dl { display:grid; grid-template-columns:max-content 1fr; gap:3px 24px; font-size:13.5px; margin:0; }
-dt { color:var(--muted); } dd { margin:0; overflow-wrap:anywhere; font-variant-numeric:tabular-nums; }
+dl { margin:0; }
+.rows { columns:2; column-gap:40px; font-size:13.5px; }
+.rows div { display:grid; grid-template-columns:11.5em 1fr; gap:0 14px; break-inside:avoid; padding:1.5px 0; }
+dt { color:var(--muted); overflow-wrap:anywhere; }
+dd { margin:0; overflow-wrap:anywhere; font-variant-numeric:tabular-nums; }
 footer { margin-top:44px; padding-top:12px; border-top:1px solid var(--rule); font-size:13px; color:var(--muted); }
-@media (max-width:760px) { .pair,.verdict,.solo figure { grid-template-columns:1fr; }
+@media (max-width:760px) { .rows { columns:1; }
+  .pair,.verdict,.solo figure { grid-template-columns:1fr; }
   body { padding:24px 16px; } .pair figure + figure { margin-top:36px; } }
 @media print { @page { size:A4; margin:14mm; }
   body { padding:0; max-width:none; font-size:10.5pt; } h1 { font-size:20pt; }

@@ -162,14 +162,17 @@ class Panel:
         """Axis left of the panel; `at` replaces the round ticks by (position, label)."""
         positions = ticks(*self.y, about)
         named = list(zip(positions, tick_labels(positions), strict=True)) if positions else []
-        for position, name in named if at is None else at:
+        labelled = named if at is None else at
+        gap = max(gap, 18 + 7 * max((len(name) for _, name in labelled), default=0))
+        for position, name in labelled:
             y = self.top + float(self.py(position))
             if grid:
                 self.under.append(f'<path d="M{number(self.left)} {number(y)}h{number(self.width)}" stroke="#e6eaef"/>')
             self.frame.append(text(self.left - 7, y + 4, name, anchor="end", css="t"))
         if label:
-            label = shorten(label, int(self.height / 6) + 8)
-            self.frame.append(_turned(self.left - gap, self.top + self.height / 2, label))
+            lines = _two_lines(label, int(self.height / 5.5) + 4)
+            for k, line in enumerate(reversed(lines)):
+                self.frame.append(_turned(self.left - gap - 15 * k, self.top + self.height / 2, line))
 
     def note(self, x: Pixels, y: Pixels, content: str, *, anchor: str = "start", colour: str = MUTED) -> None:
         """Text at pixels from the panel's top left corner."""
@@ -219,6 +222,15 @@ def padded(*values: np.ndarray, zero: bool = False, margin: float = 0.06) -> tup
 
 def _rule(x0: Pixels, y0: Pixels, x1: Pixels, y1: Pixels) -> str:
     return f'<path d="M{number(x0)} {number(y0)}L{number(x1)} {number(y1)}" stroke="{GREY}"/>'
+
+
+def _two_lines(label: str, most: int) -> list[str]:
+    """The label on one line if it fits, else broken at the space nearest to its middle."""
+    spaces = [k for k, letter in enumerate(label) if letter == " "]
+    if len(label) <= most or not spaces:
+        return [shorten(label, most)]
+    cut = min(spaces, key=lambda k: abs(k - len(label) / 2))
+    return [shorten(label[:cut], most), shorten(label[cut + 1 :], most)]
 
 
 def _turned(x: Pixels, y: Pixels, content: str) -> str:

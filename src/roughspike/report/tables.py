@@ -26,7 +26,15 @@ def parameters(evaluation: Evaluation) -> str:
         return ""
     notes = any(p.note for p in evaluation.parameters)
     starts = any(p.start is not None for p in evaluation.parameters)
-    head = ["Parameter", "Symbol", "Value", "Unit", *(["Start"] if starts else []), "", *(["Note"] if notes else [])]
+    head = [
+        "Parameter",
+        "Symbol",
+        "Value",
+        "Unit",
+        *(["Start"] if starts else []),
+        "Status",
+        *(["Note"] if notes else []),
+    ]
     rows = []
     for p in evaluation.parameters:
         scale, unit = (1e3, "ms") if p.unit == "s" and 0 < abs(p.value) < 0.5 else (1.0, p.unit)
@@ -94,7 +102,8 @@ def configuration(evaluation: Evaluation) -> str:
     rows.append(("held-out windows (s)", spans_text(evaluation.held_out)))
     if evaluation.held_out_trials is not None:
         rows.append(("held-out trials", ", ".join(map(str, evaluation.held_out_trials))))
-    return "<dl>" + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in rows) + "</dl>"
+    body = "".join(f"<div><dt>{escape(a)}</dt><dd>{escape(b)}</dd></div>" for a, b in rows)
+    return f'<dl class="rows">{body}</dl>'
 
 
 def spans_text(spans: Sequence[tuple[float, float]]) -> str:

@@ -65,9 +65,10 @@ def _length(stage: Stage) -> float:
 
 
 def _middle(values: np.ndarray) -> np.ndarray:
-    """The values without the worst start, which would flatten everything after it."""
+    """The values without the extreme ones, which would flatten all others."""
     finite = values[np.isfinite(values)]
-    return finite[finite <= np.quantile(finite, 0.97)] if len(finite) > 10 else finite
+    low, high = np.quantile(finite, [0.03, 0.97]) if len(finite) > 10 else (-np.inf, np.inf)
+    return finite[(finite >= low) & (finite <= high)]
 
 
 def _score_range(stages: list[Stage]) -> tuple[float, float]:
@@ -77,7 +78,7 @@ def _score_range(stages: list[Stage]) -> tuple[float, float]:
     return padded(values[values > best - max(3.0, 2 * abs(best))])
 
 
-def _running(loss: np.ndarray, half: int = 5) -> np.ndarray:
+def _running(loss: np.ndarray, half: int = 10) -> np.ndarray:
     """Mean over the nearest 2 half + 1 steps."""
     good = np.isfinite(loss)
     kernel = np.ones(2 * half + 1)

@@ -65,7 +65,7 @@ def _caption(scores: tuple[Score, ...]) -> str:
         "Log-likelihood of the held-out spikes, in bits per spike, above a Poisson process with the mean rate of "
         "the training windows: the information the model has about when spikes come. Longer is better; one bit more "
         "means each spike is twice as predictable. The short black line is the same figure on the training windows; "
-        "a bar that ends far left of it is an overfitted model."
+        "a bar that ends far left of it is an overfitted model. Differences below about 0.05 bits are ties."
     )
     binned = any("GLM" in s.model for s in scores)
     return words + (
