@@ -86,10 +86,19 @@ class KeepsSign(AbstractConstraint):
         return jnp.sign(start) * jnp.exp(free)
 
 
-def parameter(constraint: AbstractConstraint, *, unit: str = "", **kwargs: Any) -> Any:
-    """A trainable field of a model: an array (converted to float), with its constraint and unit.
+def declare(constraint: AbstractConstraint, unit: str = "") -> dict[str, Any]:
+    """Field metadata of a trainable parameter: its constraint and unit.
 
     `unit` is written with the placeholders `time`, `1/time`, `1/sqrt(time)` or is empty for a dimensionless number
     (potentials are measured in the unit of `v_th`).
     """
-    return eqx.field(converter=as_float, metadata={"constraint": constraint, "unit": unit}, **kwargs)
+    return {"constraint": constraint, "unit": unit}
+
+
+def parameter(constraint: AbstractConstraint, *, unit: str = "", **kwargs: Any) -> Any:
+    """A trainable field of a model: an array (converted to float), with its constraint and unit.
+
+    For classes with an `__init__` of their own. Where the dataclass writes it, use
+    `eqx.field(converter=as_float, metadata=declare(...))`, from which a type checker learns that numbers are welcome.
+    """
+    return eqx.field(converter=as_float, metadata=declare(constraint, unit), **kwargs)

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Int
 
 SPIKE_BUFFER_FULL = 1
@@ -94,7 +95,7 @@ def is_concrete(*trees: Any) -> bool:
 
     Look at concrete values through NumPy only: inside `jit`, a jnp operation on them gives a tracer again.
     """
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def concrete(value: Any) -> np.ndarray | None:

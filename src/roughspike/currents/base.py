@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roughspike._constraints import Real, parameter
+from roughspike._constraints import Real, declare
+from roughspike._types import as_float
 
 
 class AbstractCurrent(eqx.Module):
@@ -74,7 +75,7 @@ class SumOfCurrents(AbstractCurrent):
 class Constant(AbstractCurrent):
     """c(t) = value, a scalar or one value per neuron: the offset in a sum of currents."""
 
-    value: Float[Array, "*neurons"] = parameter(Real())
+    value: Float[Array, "*neurons"] = eqx.field(converter=as_float, metadata=declare(Real()))
 
     def prepare(self, starts: np.ndarray, lengths: np.ndarray) -> Any:
         """Zeros of the shape of the answer."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import BSpline
 
-from roughspike._constraints import Positive, Real, parameter
+from roughspike._constraints import Positive, Real, declare
 from roughspike._types import as_float, is_concrete
 from roughspike.currents.base import AbstractCurrent
 
@@ -29,8 +29,8 @@ class PiecewiseLinear(AbstractCurrent):
     **Raises** ValueError for shapes that do not fit or (concrete) times that do not ascend.
     """
 
-    times: Float[Array, "knots"] = parameter(Real(), unit="time")
-    values: Float[Array, "*neurons knots"] = parameter(Real())
+    times: Float[Array, "knots"] = eqx.field(converter=as_float, metadata=declare(Real(), "time"))
+    values: Float[Array, "*neurons knots"] = eqx.field(converter=as_float, metadata=declare(Real()))
 
     def __check_init__(self):
         if self.times.ndim != 1 or self.values.shape[-1:] != self.times.shape or self.values.ndim > 2:
@@ -66,8 +66,8 @@ class ExponentialDrift(AbstractCurrent):
     t is the time of the SpikeTrain's window (0 at its onset).
     """
 
-    amplitude: Float[Array, ""] = parameter(Real())
-    tau: Float[Array, ""] = parameter(Positive(), unit="time")
+    amplitude: Float[Array, ""] = eqx.field(converter=as_float, metadata=declare(Real()))
+    tau: Float[Array, ""] = eqx.field(converter=as_float, metadata=declare(Positive(), "time"))
 
     def __check_init__(self):
         if is_concrete(self.tau) and not np.asarray(self.tau) > 0:
@@ -92,7 +92,7 @@ class BSplineCurrent(AbstractCurrent):
     - `t0`, `t1`: the span; outside of it the value at its end.
     """
 
-    coefficients: Float[Array, "basis"] = parameter(Real())
+    coefficients: Float[Array, "basis"] = eqx.field(converter=as_float, metadata=declare(Real()))
     t0: float = eqx.field(static=True)
     t1: float = eqx.field(static=True)
 

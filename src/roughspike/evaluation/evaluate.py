@@ -33,13 +33,40 @@ MOST_TRACE_POINTS = 2e7
 class FitLike(Protocol):
     """What `evaluate_fit` reads of the result of a fit."""
 
-    model: Any
-    data: SpikeTrain
-    windows: Windows | None
-    held_out: SpikeTrain | Windows | None
-    history: Mapping[str, np.ndarray]
-    trainable: tuple[str, ...]
-    config: dict[str, Any]
+    @property
+    def model(self) -> Any:
+        """The fitted cell."""
+        ...
+
+    @property
+    def data(self) -> SpikeTrain:
+        """The recorded spikes."""
+        ...
+
+    @property
+    def windows(self) -> Windows | None:
+        """What of them trained it."""
+        ...
+
+    @property
+    def held_out(self) -> SpikeTrain | Windows | None:
+        """What judges it."""
+        ...
+
+    @property
+    def history(self) -> Mapping[str, np.ndarray]:
+        """Columns of the training history."""
+        ...
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the trained leaves."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Settings of the run."""
+        ...
 
 
 def evaluate(

@@ -110,7 +110,8 @@ def deviations(neuron: SLIF, f: Forced, at_start: jax.Array, num_particles: int,
     channels = neuron.noise_channels
     z = jax.random.normal(key, (len(channels), *f.h.shape, num_particles), f.h.dtype)
     to_v, to_i = increments(neuron, f.h)
-    arriving = sum(to_v[c][..., None] * z[k] for k, c in enumerate(channels))
+    nothing = jnp.zeros_like(z[0])
+    arriving = sum((to_v[c][..., None] * z[k] for k, c in enumerate(channels)), start=nothing)
     start_v, start_i = stationary(neuron, (f.h.shape[0], num_particles), first_key, f.h.dtype)
     start_v, start_i = (x * (1 - at_start)[:, None] for x in (start_v, start_i))
 
@@ -122,7 +123,7 @@ def deviations(neuron: SLIF, f: Forced, at_start: jax.Array, num_particles: int,
     i = None
     pushed = arriving
     if any(neuron.noise[1]):
-        push_i = sum(to_i[c][..., None] * z[k] for k, c in enumerate(channels))
+        push_i = sum((to_i[c][..., None] * z[k] for k, c in enumerate(channels)), start=nothing)
         i = run(jnp.exp(-mu2 * f.h), push_i, start_i)
         pushed = pushed + kappa(mu1, mu2, f.h)[..., None] * i
     v = run(f.kept * jnp.exp(-mu1 * f.h), f.kept[..., None] * pushed, start_v)

@@ -104,9 +104,9 @@ class NegativeLogLikelihood(AbstractObjective):
             segments=laid,
             current=as_current(cell.current).prepare(laid.starts, laid.lengths),
             stretches=parts,
-            num_spikes=np.float64(laid.num_spikes),
-            duration=np.float64(laid.duration),
-            rate=np.float64(own_rate if rate is None else rate),
+            num_spikes=np.asarray(laid.num_spikes, np.float64),
+            duration=np.asarray(laid.duration),
+            rate=np.asarray(own_rate if rate is None else rate),
             intervals=np.zeros(1 if parts is None else int(parts.interval.max()) + 1),
         )
 

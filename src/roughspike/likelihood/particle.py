@@ -72,7 +72,7 @@ def particle_terms(cell: Population, segments: Segments, current: Any, num_parti
         log_w = jnp.where(dead, tiny, log_spiked - jnp.where(dead, 0.0, total[..., None]))
         state = (dv, di, since, log_w)
         few = jax.nn.logsumexp(2 * log_w, axis=-1) > -jnp.log(0.5 * num_particles)
-        state = jax.lax.cond(jnp.any(few), lambda s: _resample(*s, few, resample_key, tiny), lambda s: s, state)
+        state = jax.lax.cond(jnp.any(few), lambda s: _resample(s, few, resample_key, tiny), lambda s: s, state)
         return state, terms
 
     zero = jnp.zeros((*lanes, num_particles), dtype)
@@ -83,8 +83,9 @@ def particle_terms(cell: Population, segments: Segments, current: Any, num_parti
     return Terms(*(jnp.moveaxis(x, 0, -1) for x in terms))
 
 
-def _resample(dv, di, since, log_w, few, key, uniform_log_w):
+def _resample(state, few, key, uniform_log_w):
     """Systematic resampling of the lanes in which few particles carry the weight."""
+    dv, di, since, log_w = state
     count = log_w.shape[-1]
     offset = jax.random.uniform(key, (*few.shape, 1), log_w.dtype)
     position = (jnp.broadcast_to(jnp.arange(count, dtype=log_w.dtype), log_w.shape) + offset) / count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,6 +28,17 @@ from roughspike.paths.drivers import AbstractDriver, LinearDriver
 from roughspike.paths.spikes import SpikeTrain, unchecked
 
 _FIRST_CAPACITY = 64
+
+
+class _Options(NamedTuple):
+    """What a run is compiled for, beside the room for its spikes."""
+
+    t0: float
+    t1: float
+    steps: int
+    samples: int
+    driver: AbstractDriver
+    trace: bool
 
 
 class Solution(eqx.Module):
@@ -100,8 +111,8 @@ def simulate(
     driver = LinearDriver() if driver is None else driver
     prepared = _prepare(network.current, t0, t1, steps)
     capacity = _FIRST_CAPACITY if max_spikes is None else max_spikes
-    options = (float(t0), float(t1), steps, 1 if num_samples is None else num_samples, driver, trace)
-    solution = _simulate(network, prepared, key, *options, capacity, max_spikes_per_step)
+    options = _Options(float(t0), float(t1), steps, 1 if num_samples is None else num_samples, driver, trace)
+    solution = _simulate(network, prepared, key, options, capacity, max_spikes_per_step)
     eager = is_concrete(solution.result)  # inside `jit` the result is traced even if every argument is concrete
     if max_spikes is None and eager:
         solution = _with_room(network, prepared, key, options, capacity, max_spikes_per_step, solution)
@@ -111,7 +122,7 @@ def simulate(
 
 
 def _with_room(
-    network: Population, prepared: Any, key: jax.Array, options: Any, capacity: int, per_step: int, sol: Solution
+    network: Population, prepared: Any, key: jax.Array, options: _Options, capacity: int, per_step: int, sol: Solution
 ) -> Solution:
     """Repeat a run whose buffers were too small, with room for what it needed."""
     for _ in range(8):
@@ -124,12 +135,15 @@ def _with_room(
         per_step = 2 * per_step if crowded else per_step
         if per_step > 16:
             break
-        sol = _simulate(network, prepared, key, *options, capacity, per_step)
+        sol = _simulate(network, prepared, key, options, capacity, per_step)
     return sol
 
 
 @eqx.filter_jit
-def _simulate(network, prepared, key, t0, t1, steps, samples, driver, trace, capacity, per_step) -> Solution:
+def _simulate(
+    network: Population, prepared: Any, key: jax.Array, options: _Options, capacity: int, per_step: int
+) -> Solution:
+    t0, t1, steps, samples, driver, trace = options
     neuron, current = network.neuron, network.current
     h = (t1 - t0) / steps
     dtype = jnp.result_type(neuron.mu)

@@ -276,7 +276,7 @@ def _jump(co: Coefficients, static: Static, path: _Path, last: _Jump | None, at:
     dv = earlier + (static.keep - 1.0) * before + co.shift if static.keep != 1.0 else earlier + co.shift
     di = None
     if co.self_weight is not None:
-        carried = 0.0 if last is None else last.di * jnp.exp(-co.mu2 * (at - last.at) * static.h)
+        carried = 0.0 if last is None or last.di is None else last.di * jnp.exp(-co.mu2 * (at - last.at) * static.h)
         di = jnp.broadcast_to(carried + co.self_weight, at.shape)
     begin = at if co.refractory is None else jnp.minimum(at + co.refractory / static.h, 1.0)
     return _Jump(at, jnp.broadcast_to(dv, at.shape), di, begin, log_u - co.alpha)
@@ -284,7 +284,7 @@ def _jump(co: Coefficients, static: Static, path: _Path, last: _Jump | None, at:
 
 def _rest(co: Coefficients, static: Static, rest: Any, jump: _Jump, spiked: jax.Array) -> Any:
     """Refractory time left at the end of the step."""
-    if rest is None:
+    if rest is None or co.refractory is None:
         return None
     after_spike = jnp.maximum(co.refractory - (1 - jump.at) * static.h, 0.0)
     return jnp.where(spiked, after_spike, jnp.maximum(rest - static.h, 0.0))

@@ -37,4 +37,4 @@ def gather_times(
     flat = fractions.reshape(steps * slots, *fractions.shape[2:])
     r = jnp.take_along_axis(flat, step * slots + slot, axis=0)
     times = t0 + (step.astype(r.dtype) + r) * h
-    return jnp.where(rank <= counts[-1], times, jnp.inf), counts[-1]
+    return jnp.where(rank <= counts[-1:], times, jnp.inf), counts[-1]

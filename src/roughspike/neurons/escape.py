@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from roughspike._constraints import Positive, Real, parameter
-from roughspike._types import concrete
+from roughspike._constraints import Positive, Real, declare
+from roughspike._types import as_float, concrete
 
 
 class AbstractEscape(eqx.Module):
@@ -57,9 +57,9 @@ class ExponentialEscape(AbstractEscape):
     - `tau_s`: time constant of the rate.
     """
 
-    beta: jax.Array = parameter(Positive(), default=5.0)
-    v_th: jax.Array = parameter(Real(), default=1.0)
-    tau_s: jax.Array = parameter(Positive(), unit="time", default=1.0)
+    beta: jax.Array = eqx.field(converter=as_float, metadata=declare(Positive()), default=5.0)
+    v_th: jax.Array = eqx.field(converter=as_float, metadata=declare(Real()), default=1.0)
+    tau_s: jax.Array = eqx.field(converter=as_float, metadata=declare(Positive(), "time"), default=1.0)
 
     def __check_init__(self):
         _check_width(self)
@@ -80,9 +80,9 @@ class SigmoidEscape(AbstractEscape):
     **Arguments** as for `ExponentialEscape`; the rate at threshold is 1 / (2 tau_s).
     """
 
-    beta: jax.Array = parameter(Positive(), default=5.0)
-    v_th: jax.Array = parameter(Real(), default=1.0)
-    tau_s: jax.Array = parameter(Positive(), unit="time", default=1.0)
+    beta: jax.Array = eqx.field(converter=as_float, metadata=declare(Positive()), default=5.0)
+    v_th: jax.Array = eqx.field(converter=as_float, metadata=declare(Real()), default=1.0)
+    tau_s: jax.Array = eqx.field(converter=as_float, metadata=declare(Positive(), "time"), default=1.0)
 
     def __check_init__(self):
         _check_width(self)
@@ -103,9 +103,9 @@ class SoftplusEscape(AbstractEscape):
     **Arguments** as for `ExponentialEscape`; the rate at threshold is log(2) / tau_s.
     """
 
-    beta: jax.Array = parameter(Positive(), default=5.0)
-    v_th: jax.Array = parameter(Real(), default=1.0)
-    tau_s: jax.Array = parameter(Positive(), unit="time", default=1.0)
+    beta: jax.Array = eqx.field(converter=as_float, metadata=declare(Positive()), default=5.0)
+    v_th: jax.Array = eqx.field(converter=as_float, metadata=declare(Real()), default=1.0)
+    tau_s: jax.Array = eqx.field(converter=as_float, metadata=declare(Positive(), "time"), default=1.0)
 
     def __check_init__(self):
         _check_width(self)

@@ -60,7 +60,9 @@ def simulate_command(options: cli.Simulate) -> int:
     spikes = solution.spikes
     write_spikes(options.out, SpikeTrain(np.asarray(spikes.times, np.float64), spikes.t0, spikes.t1))
     rate = float(np.mean(np.asarray(spikes.counts))) / spikes.duration
-    _printer(options.quiet)(f"{options.num_samples} samples of {spikes.duration:g} s, {rate:.3g} spikes/s: {options.out}")
+    _printer(options.quiet)(
+        f"{options.num_samples} samples of {spikes.duration:g} s, {rate:.3g} spikes/s: {options.out}"
+    )
     for line in solution.result.messages():
         print(f"roughspike: warning: {line}", file=sys.stderr)
     return 0
@@ -80,7 +82,12 @@ def summary(outcome: Outcome) -> str:
     blocks = [_parameters(found), _scores(found), _metrics(found)]
     if outcome.checks:
         rows = [
-            (label, f"{value:.3f}", f"{'at most' if 'error' in label else 'at least'} {limit:g}", "met" if met else "NOT MET")
+            (
+                label,
+                f"{value:.3f}",
+                f"{'at most' if 'error' in label else 'at least'} {limit:g}",
+                "met" if met else "NOT MET",
+            )
             for label, value, limit, met in outcome.checks
         ]
         blocks.append(_table(("figure", "found", "expected", ""), rows))
@@ -89,7 +96,13 @@ def summary(outcome: Outcome) -> str:
 
 def _parameters(found: Evaluation) -> str:
     rows = [
-        (row.name, f"{row.value:.4g}", row.unit, "" if row.start is None else f"{row.start:.4g}", "fitted" if row.fitted else "fixed")
+        (
+            row.name,
+            f"{row.value:.4g}",
+            row.unit,
+            "" if row.start is None else f"{row.start:.4g}",
+            "fitted" if row.fitted else "fixed",
+        )
         for row in found.parameters
     ]
     return _table(("parameter", "value", "unit", "start", ""), rows)
@@ -105,7 +118,9 @@ def _scores(found: Evaluation) -> str:
 
 def _metrics(found: Evaluation) -> str:
     m = found.metrics
-    lines = [f"held-out rate {m.recorded_rate:.1f} /s recorded, {m.simulated_rate:.1f} /s simulated ({m.rate_error:.1%} off)"]
+    lines = [
+        f"held-out rate {m.recorded_rate:.1f} /s recorded, {m.simulated_rate:.1f} /s simulated ({m.rate_error:.1%} off)"
+    ]
     lines += [f"coincidence factor at {c.precision * 1e3:g} ms: {c.value:.3f}" for c in m.coincidence]
     lines += [f"intervals: KS distance {m.isi_ks:.3f}, Wasserstein distance {m.isi_w1 * 1e3:.2f} ms"]
     return "\n".join(lines)
@@ -113,19 +128,29 @@ def _metrics(found: Evaluation) -> str:
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def _job(options: cli.Fit) -> Job:
     if options.data in RECORDINGS:
-        given = [name for name in ("stimulus", "stimulus_dt", "window", "num_trials", "neuron") if getattr(options, name) is not None]
+        given = [
+            name
+            for name in ("stimulus", "stimulus_dt", "window", "num_trials", "neuron")
+            if getattr(options, name) is not None
+        ]
         if given:
-            raise ValueError(f"--{given[0].replace('_', '-')} is for a file of spikes; {options.data} comes with its own")
+            raise ValueError(
+                f"--{given[0].replace('_', '-')} is for a file of spikes; {options.data} comes with its own"
+            )
         return shipped_job(options.data, options.split)
     path = Path(options.data)
     if not path.is_file():
-        raise ValueError(f"there is no file {path}, and no shipped recording of that name: those are {', '.join(RECORDINGS)}")
+        raise ValueError(
+            f"there is no file {path}, and no shipped recording of that name: those are {', '.join(RECORDINGS)}"
+        )
     return file_job(
         path,
         window=options.window,

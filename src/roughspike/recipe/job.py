@@ -26,7 +26,8 @@ class Job:
 
     - `data`, `windows`: what trains (windows None: all of `data`). `held_out`: windows of it, or other trials.
     - `signal`: the stimulus in the clock of the spikes, z-scored; None without one.
-    - `title`, `subject`, `stimulus_name`: for the report. `recorded_as`: (recording, split) of recorded figures.
+    - `title`, `subject`, `stimulus_label` (name, unit): for the report.
+    - `recorded_as`: (recording, split) of which baseline figures were recorded.
     """
 
     title: str
@@ -35,7 +36,7 @@ class Job:
     windows: Windows | None
     held_out: Windows | SpikeTrain
     signal: SampledSignal | None
-    stimulus_name: str
+    stimulus_label: tuple[str, str]
     split: str
     recorded_as: tuple[str, str] | None = None
 
@@ -46,12 +47,12 @@ def shipped_job(name: str, split: str) -> Job:
     train, test = split_windows(split, recording.spikes.t0, recording.spikes.t1)
     return Job(
         title=f"{name}, split {split}",
-        subject=recording.description,
+        subject=recording.description[:1].upper() + recording.description[1:],
         data=recording.spikes,
         windows=train,
         held_out=test,
         signal=recording.stimulus,
-        stimulus_name="Sound amplitude in dB, z-scored",
+        stimulus_label=("Sound", "dB, z-score"),
         split=f"{split}: tests on windows {test.starts} + 0.5 s of 20",
         recorded_as=(name, split),
     )
@@ -89,19 +90,21 @@ def file_job(
     count = sum(len(row) for trial in data.to_lists() for row in trial)
     return Job(
         title=path.name,
-        subject=f"{trials} trial{'s' if trials > 1 else ''} of {data.duration:g} s with {count} spikes, from {path.name}",
+        subject=f"{path.name} holds {count} spikes in {trials} trial{'s' if trials > 1 else ''} of {data.duration:g} s",
         data=data_train,
         windows=windows,
         held_out=held_out,
         signal=signal,
-        stimulus_name="" if stimulus is None else f"Stimulus ({stimulus.name}), z-scored",
+        stimulus_label=("Stimulus", "dB, z-score" if decibel else "z-score"),
         split=how,
     )
 
 
 def _one_neuron(data: SpikeTrain, neuron: int | None, path: Path) -> SpikeTrain:
     if neuron is None and data.num_neurons > 1:
-        raise ValueError(f"{path} holds {data.num_neurons} neurons: say which one to fit with --neuron 0, --neuron 1, ...")
+        raise ValueError(
+            f"{path} holds {data.num_neurons} neurons: say which one to fit with --neuron 0, --neuron 1, ..."
+        )
     index = 0 if neuron is None else neuron
     if not 0 <= index < data.num_neurons:
         raise ValueError(f"--neuron {index}: {path} holds neurons 0 to {data.num_neurons - 1}")

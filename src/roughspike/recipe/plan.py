@@ -66,6 +66,10 @@ def load_plan(path: str | Path | None = None) -> Plan:
         raise ValueError(f"{source} is no recipe file: {error}") from error
     try:
         stages = {name: Stage(**table.pop(name)) for name in ("exact", "diffusion")}
-        return Plan(**{**table, "glm_bins": tuple(table["glm_bins"])}, **stages)
+        table["glm_bins"] = tuple(table["glm_bins"])
+        values: dict[str, Any] = {**table, **stages}
+        return Plan(**values)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{source}: entry missing or not understood ({error}): compare with the shipped recipe") from error
+        raise ValueError(
+            f"{source}: entry missing or not understood ({error}): compare with the shipped recipe"
+        ) from error

@@ -83,7 +83,7 @@ def run_job(
     notes = {
         "title": job.title,
         "subject": job.subject,
-        "stimulus": job.stimulus_name,
+        "stimulus": job.stimulus_label,
         "scores": [dataclasses.asdict(row) for row in rows],
         "glm_problem": None if glm is None else glm.problem,
         "settings": plan.rows(),
@@ -129,7 +129,7 @@ def evaluate_run(folder: Path) -> Evaluation:
         scores=[Score(**row) for row in notes["scores"]],
         stages=stages,
         configuration=configuration_rows(result.config),
-        stimulus=(notes["stimulus"] or "Stimulus", ""),
+        stimulus=tuple(notes["stimulus"]),
     )
 
 
@@ -137,9 +137,7 @@ def with_diffusion(cell: Population, deviation: float) -> Population:
     """The cell with noise on the potential whose stationary standard deviation is `deviation`."""
     n = cell.neuron
     sigma = deviation * math.sqrt(2 * float(n.mu[0]))
-    neuron = SLIF(
-        n.mu, ((sigma, 0.0), (0.0, 0.0)), n.v_reset, n.alpha, n.escape, n.reset, n.refractory, n.self_weight
-    )
+    neuron = SLIF(n.mu, ((sigma, 0.0), (0.0, 0.0)), n.v_reset, n.alpha, n.escape, n.reset, n.refractory, n.self_weight)
     return Population(neuron, cell.current, cell.v0, cell.i0)
 
 
@@ -237,7 +235,9 @@ def _glm_name(bin_size: float) -> str:
 
 
 def _glm_row(score: GLMScore) -> Score:
-    return Score(_glm_name(score.bin_size), score.bits_per_spike, score.train_bits_per_spike, score.source, score.seconds)
+    return Score(
+        _glm_name(score.bin_size), score.bits_per_spike, score.train_bits_per_spike, score.source, score.seconds
+    )
 
 
 def _interrupted(result: FitResult) -> bool:
@@ -246,4 +246,5 @@ def _interrupted(result: FitResult) -> bool:
 
 def _sentence(result: FitResult) -> str:
     noise = "with escape noise and diffusion" if result.model.neuron.has_diffusion else "with escape noise"
-    return f"A stochastic leaky integrate-and-fire neuron {noise}, by maximum likelihood with exact gradients"
+    neuron = f"A stochastic leaky integrate-and-fire neuron {noise}"
+    return f"{neuron} was fitted to it by maximum likelihood, with exact gradients"
