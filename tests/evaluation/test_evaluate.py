@@ -111,6 +111,7 @@ def test_report_of_a_real_cell(evaluation: Any, tmp_path: Any):
     assert 'id="kernels"' in page and "evaluation random key" in page
 
 
+@pytest.mark.slow
 def test_trials_held_out():
     cell = rs.Population(neuron(sigma=2.0), current=1.2)
     spikes = rs.simulate(cell, t1=1.0, dt=DT, key=jr.key(3), num_samples=10).spikes.to_lists()
@@ -122,6 +123,7 @@ def test_trials_held_out():
     assert "2 of 10 trials" in render(found)
 
 
+@pytest.mark.slow
 def test_several_neurons_in_one_trial():
     cell = rs.Population(neuron(), current=jnp.array([1.0, 1.4]))
     spikes = rs.simulate(cell, t1=2.0, dt=DT, key=jr.key(3)).spikes.to_lists()

@@ -97,7 +97,7 @@ def isi_statistics(recorded: np.ndarray, simulated: np.ndarray) -> IntervalStati
     """Compare two sets of inter-spike intervals; figures without data are NaN.
 
     >>> import numpy as np
-    >>> isi_statistics(np.array([0.01, 0.03]), np.array([0.02, 0.04])).wasserstein
+    >>> round(isi_statistics(np.array([0.01, 0.03]), np.array([0.02, 0.04])).wasserstein, 6)
     0.01
     """
     a, b = np.sort(np.asarray(recorded, float)), np.sort(np.asarray(simulated, float))
