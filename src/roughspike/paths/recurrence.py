@@ -9,6 +9,7 @@ zero, and a short scan joins them through the products of a. The result is exact
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,35 +25,57 @@ def linear_recurrence(
     The tangent obeys the same recurrence, dy[k+1] = a[k] dy[k] + (db[k] + da[k] y[k]), and is computed by it, so
     forward and reverse mode cost one more recurrence each and store only a and y.
     """
-    *lanes, steps = a.shape
-    length = max(1, math.isqrt(max(steps - 1, 1)) + 1)
-    blocks = -(-steps // length)
-    pad = [(0, 0)] * len(lanes) + [(0, blocks * length - steps)]
-    in_blocks = (*lanes, blocks, length)
-    a_blocks = jnp.moveaxis(jnp.pad(a, pad, constant_values=1.0).reshape(in_blocks), -1, 0)
-    b_blocks = jnp.moveaxis(jnp.pad(b, pad).reshape(in_blocks), -1, 0)
-
-    def inside(carry, ab):
-        particular, product = carry
-        ak, bk = ab
-        return (ak * particular + bk, ak * product), carry
-
-    zero = jnp.zeros(in_blocks[:-1], a.dtype)
-    (end, gain), (particular, product) = jax.lax.scan(inside, (zero, zero + 1), (a_blocks, b_blocks))
-
-    def across(y, gain_end):
-        g, e = gain_end
-        return g * y + e, y
-
-    last, starts = jax.lax.scan(across, y0, (jnp.moveaxis(gain, -1, 0), jnp.moveaxis(end, -1, 0)))
-    values = particular + product * jnp.moveaxis(starts, 0, -1)[None]
-    values = jnp.moveaxis(values, 0, -1).reshape(*lanes, blocks * length)[..., :steps]
-    return jnp.concatenate([values, last[..., None]], axis=-1)
+    return _solve(_in_blocks(a), b, y0)
 
 
 @linear_recurrence.defjvp
 def _linear_recurrence_jvp(primals, tangents):
     a, b, y0 = primals
     da, db, dy0 = tangents
-    y = linear_recurrence(a, b, y0)
-    return y, linear_recurrence(a, db + da * y[..., :-1], dy0)
+    blocks = _in_blocks(a)
+    y = _solve(blocks, b, y0)
+    return y, _solve(blocks, db + da * y[..., :-1], dy0)
+
+
+class _Blocks(NamedTuple):
+    """The factors in blocks, time within a block first: a, and the product of a from the start of each block."""
+
+    a: jax.Array
+    product: jax.Array
+    gain: jax.Array  # product over the whole block
+
+
+def _in_blocks(a: jax.Array) -> _Blocks:
+    def grow(product, ak):
+        return ak * product, product
+
+    blocks = _split(a, fill=1.0)
+    gain, product = jax.lax.scan(grow, jnp.ones_like(blocks[0]), blocks)
+    return _Blocks(blocks, product, gain)
+
+
+def _solve(blocks: _Blocks, b: jax.Array, y0: jax.Array) -> jax.Array:
+    """The solution for these factors: linear in (b, y0), so that reverse mode transposes two plain scans."""
+
+    def inside(particular, ab):
+        ak, bk = ab
+        return ak * particular + bk, particular
+
+    def across(y, gain_end):
+        gain, end = gain_end
+        return gain * y + end, y
+
+    end, particular = jax.lax.scan(inside, jnp.zeros_like(blocks.gain), (blocks.a, _split(b, fill=0.0)))
+    last, starts = jax.lax.scan(across, y0, (jnp.moveaxis(blocks.gain, -1, 0), jnp.moveaxis(end, -1, 0)))
+    values = particular + blocks.product * jnp.moveaxis(starts, 0, -1)[None]
+    values = jnp.moveaxis(values, 0, -1).reshape(*b.shape[:-1], -1)[..., : b.shape[-1]]
+    return jnp.concatenate([values, last[..., None]], axis=-1)
+
+
+def _split(x: jax.Array, fill: float) -> jax.Array:
+    """Shape (lanes, steps) as (length of a block, lanes, blocks), padded with `fill`."""
+    *lanes, steps = x.shape
+    length = math.isqrt(max(steps - 1, 1)) + 1
+    blocks = -(-steps // length)
+    pad = [(0, 0)] * len(lanes) + [(0, blocks * length - steps)]
+    return jnp.moveaxis(jnp.pad(x, pad, constant_values=fill).reshape(*lanes, blocks, length), -1, 0)
