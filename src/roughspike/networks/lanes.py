@@ -29,6 +29,7 @@ class Run(NamedTuple):
     counts: jax.Array
     flags: jax.Array
     threshold: jax.Array
+    open: jax.Array  # can the neuron spike at the end?
     membrane: jax.Array | None
 
 
@@ -91,7 +92,10 @@ def run_lanes(
     steps = jnp.arange(noise.normals.shape[0]) if fixed is not None else current
     inputs = (noise.normals, steps if fixed is None else None)
     body = jax.checkpoint(body, prevent_cse=False)
-    (state_end, _, flags), (fractions, counts, membrane) = jax.lax.scan(body, (state, zero, zero), inputs)
+    (end, count, flags), (fractions, counts, membrane) = jax.lax.scan(body, (state, zero, zero), inputs)
     if membrane is not None:
         membrane = jnp.concatenate([state.v[None], membrane])
-    return Run(fractions, counts, flags, state_end.s, membrane)
+    # past the soft refractory part the hazard since the last spike exceeds alpha, that is s > log u
+    current_u = jnp.take_along_axis(noise.log_u, jnp.minimum(count, last)[None], axis=0)[0]
+    can_spike = end.s > current_u if end.rest is None else (end.s > current_u) & (end.rest <= 0)
+    return Run(fractions, counts, flags, end.s, can_spike, membrane)

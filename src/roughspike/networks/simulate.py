@@ -25,7 +25,7 @@ from roughspike.networks.step import Static
 from roughspike.networks.times import gather_times
 from roughspike.paths import grid
 from roughspike.paths.drivers import AbstractDriver, LinearDriver
-from roughspike.paths.spikes import SpikeTrain, unchecked
+from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
 
 _FIRST_CAPACITY = 64
 
@@ -46,18 +46,17 @@ class Solution(eqx.Module):
 
     **Attributes**
 
-    - `spikes`: SpikeTrain, times of shape (samples, neurons, capacity).
+    - `spikes`: SpikeTrain, times of shape (samples, neurons, capacity); its `horizon` says how near each neuron is
+      to one more spike at t1.
     - `result`: how each sample ended.
     - `times`: the grid, shape (steps + 1,).
     - `membrane`: membrane potential on the grid, shape (samples, neurons, steps + 1), if a trace was asked for.
-    - `threshold`: the threshold variable s of each neuron at t1, shape (samples, neurons); a spike is s = 0.
     """
 
     spikes: SpikeTrain
     result: Result
     times: Float[Array | np.ndarray, "grid"]
     membrane: Float[Array, "*samples neurons grid"] | None
-    threshold: Float[Array, "*samples neurons"]
 
 
 def simulate(
@@ -162,14 +161,13 @@ def _simulate(
     flags = run.flags | jnp.where(counts > capacity, SPIKE_BUFFER_FULL, 0)
     flags = jax.lax.reduce(flags, jnp.int32(0), jax.lax.bitwise_or, (0,)) | _undeclared(neuron)
     result = Result(flags, jnp.max(counts, axis=0))
-    to_samples_first = lambda x: jnp.moveaxis(x, -1, 0)  # noqa: E731
+    horizon = Horizon(run.threshold.T, run.open.T)
     membrane = None if run.membrane is None else jnp.moveaxis(run.membrane, 0, -1).swapaxes(0, 1)
     return Solution(
-        spikes=unchecked(jnp.moveaxis(times, 0, -1).swapaxes(0, 1), t0, t1),
+        spikes=unchecked(jnp.moveaxis(times, 0, -1).swapaxes(0, 1), t0, t1, horizon=horizon),
         result=result,
         times=t0 + h * jnp.arange(steps + 1, dtype=dtype),
         membrane=membrane,
-        threshold=to_samples_first(run.threshold),
     )
 
 
@@ -201,9 +199,8 @@ def _undeclared(neuron: Any) -> jax.Array:
 
 
 def _first_sample(sol: Solution) -> Solution:
-    arrays = (sol.spikes.times, sol.result, sol.membrane, sol.threshold)
-    times, result, membrane, threshold = jax.tree.map(lambda x: x[0], arrays)
-    return Solution(unchecked(times, sol.spikes.t0, sol.spikes.t1), result, sol.times, membrane, threshold)
+    membrane = None if sol.membrane is None else sol.membrane[0]
+    return Solution(sol.spikes[0], jax.tree.map(lambda x: x[0], sol.result), sol.times, membrane)
 
 
 def _check_step(network: Population, h: float) -> None:

@@ -8,9 +8,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from roughspike._types import is_concrete
+
+
+class Horizon(eqx.Module):
+    """What simulated neurons carry at the end of their window: how near each is to one more spike.
+
+    A pathwise gradient is blind to spikes that enter or leave the window. Past its refractory part a neuron has an
+    exponential threshold left, so its next spike crosses t1 at the rate ds(t1): the missing term of the gradient of
+    an expectation (docs, "The mathematics"; `with_horizon`).
+
+    **Attributes**
+
+    - `threshold`: the threshold variable s at t1, differentiable, shape (..., neurons); a spike is s = 0.
+    - `open`: can the neuron spike at t1, that is, is it past its soft and absolute refractory periods?
+    """
+
+    threshold: Float[Array, "*batch neurons"]
+    open: Bool[Array, "*batch neurons"]
 
 
 class SpikeTrain(eqx.Module):
@@ -23,6 +40,7 @@ class SpikeTrain(eqx.Module):
     - `t0`, `t1`: the window, t0 < t1. A silent neuron or trial is a row of +inf: it counts as data.
     - `onset`: where time 0 of `times` lies on the recording's own clock. `read_spikes` subtracts the onset of its
       window in float64, so an hour-long recording keeps sub-microsecond precision.
+    - `horizon`: filled by `simulate`; None for recorded spikes.
 
     **Raises** ValueError for a window that is empty, or for concrete times that are NaN, unsorted, repeated or
     outside the window.
@@ -37,10 +55,13 @@ class SpikeTrain(eqx.Module):
     times: Float[Array | np.ndarray, "*batch neurons capacity"]
     t0: float = eqx.field(static=True)
     t1: float = eqx.field(static=True)
+    horizon: Horizon | None
     onset: float = eqx.field(static=True)
 
-    def __init__(self, times: Any, t0: float = 0.0, t1: float = 1.0, *, onset: float = 0.0):
-        self.times = _as_times(times)
+    def __init__(
+        self, times: Any, t0: float = 0.0, t1: float = 1.0, *, onset: float = 0.0, horizon: Horizon | None = None
+    ):
+        self.times, self.horizon = _as_times(times), horizon
         self.t0, self.t1, self.onset = float(t0), float(t1), float(onset)
         if not self.t1 > self.t0:
             raise ValueError(f"t1 must lie after t0, got the window [{t0}, {t1}]")
@@ -78,7 +99,8 @@ class SpikeTrain(eqx.Module):
         """Index the batch axes: `spikes[3]` is one trial, `spikes[:10]` the first ten."""
         if not self.batch_shape:
             raise IndexError("this SpikeTrain has no batch axis to index; its times have shape (neurons, capacity)")
-        return unchecked(self.times[index], self.t0, self.t1, self.onset)
+        horizon = jax.tree.map(lambda x: x[index], self.horizon)
+        return unchecked(self.times[index], self.t0, self.t1, self.onset, horizon)
 
     def to_lists(self) -> list[list[np.ndarray]]:
         """Host copy without padding: one list per trial, one float64 array per neuron. Needs concrete times."""
@@ -97,10 +119,10 @@ def from_lists(trials: list[list[np.ndarray]], t0: float = 0.0, t1: float = 1.0,
     return SpikeTrain(times, t0, t1, onset=onset)
 
 
-def unchecked(times: Any, t0: float, t1: float, onset: float = 0.0) -> SpikeTrain:
+def unchecked(times: Any, t0: float, t1: float, onset: float = 0.0, horizon: Horizon | None = None) -> SpikeTrain:
     """A SpikeTrain from times that an engine made: no check, so no copy to the host."""
     train = object.__new__(SpikeTrain)
-    for name, value in (("times", times), ("t0", t0), ("t1", t1), ("onset", onset)):
+    for name, value in zip(("times", "t0", "t1", "onset", "horizon"), (times, t0, t1, onset, horizon), strict=True):
         object.__setattr__(train, name, value)
     return train
 
