@@ -91,6 +91,7 @@ def evaluate(
     stages: Sequence[Stage] = (),
     configuration: Sequence[tuple[str, str]] = (),
     stimulus: tuple[str, str] = ("Stimulus", ""),
+    remarks: Sequence[str] = (),
 ) -> Evaluation:
     """Simulate the cell freely, score it on held-out data, and collect all that a report shows.
 
@@ -109,6 +110,7 @@ def evaluate(
     - `scores`: rows of the comparison of models, baselines included; None computes those of the cell.
     - `stages`, `configuration`: for the training figure, and the rows (name, value) of the last section.
     - `stimulus`: name and unit of the stimulus.
+    - `remarks`: sentences that a reader needs to judge the figures fairly.
 
     **Raises** ValueError for data or windows that do not fit the cell.
     """
@@ -147,6 +149,7 @@ def evaluate(
         kernels=kernels(cell, np.sort(np.concatenate([row for trial in judge.recorded for row in trial]))),
         configuration=(*configuration, *_own_configuration(dt, num_samples, num_particles, key)),
         warnings=tuple(f"simulation: {line}" for line in solution.result.messages()),
+        remarks=tuple(remarks),
     )
 
 

@@ -173,6 +173,7 @@ class Evaluation:
     - `shown`: the short window of rasters and membrane traces.
     - `configuration`: (name, value) rows: versions, seeds, steps.
     - `warnings`: anything that went wrong on the way, in plain words.
+    - `remarks`: what a reader must know to judge the figures fairly.
     """
 
     title: str
@@ -198,6 +199,7 @@ class Evaluation:
     kernels: tuple[Kernel, ...] = ()
     configuration: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.recorded or not self.recorded[0]:

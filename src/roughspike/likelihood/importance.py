@@ -3,7 +3,7 @@
 The deviation of (v, i) from the noise-free path does not depend on the spikes (a subtractive reset moves both alike),
 so M copies of it are drawn from their own law and each interval between two spikes is averaged over them:
 
-    sum over intervals  log mean_m exp(log lambda(v_m(tau)) - integral lambda(v_m) dt)
+    sum over intervals  log mean_m exp(log lambda(v_m(tau)) - (integral lambda(v_m) dt - alpha)^+)
 
 The average starts anew at each spike, as if the noise had forgotten the earlier ones: right when the membrane
 forgets within an interval (tau_m well below the interval), which the particle filter then judges honestly.
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from roughspike.likelihood.exact import hazard_since_spike, noise_free_hazard, past, penalty
 from roughspike.likelihood.forced import Forced, at_time, forced, gauss_nodes
 from roughspike.likelihood.segments import Segments
 from roughspike.networks.population import Population
@@ -70,9 +71,17 @@ def importance_terms(
     num_particles: int,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Estimated log-likelihood and number of spikes of each chosen stretch, shape (stretches,)."""
+    """Estimated log-likelihood and number of spikes of each chosen stretch, shape (stretches,).
+
+    A particle in which a spike is impossible (hazard below alpha) pays the penalty of `exact.penalty`.
+    """
     neuron, escape = cell.neuron, cell.neuron.escape
     f = forced(cell, segments, current)
+    before = jax.lax.cond(
+        neuron.alpha > 0,
+        lambda: hazard_since_spike(noise_free_hazard(neuron, f), f.spike),
+        lambda: jnp.zeros_like(f.h),
+    ).reshape(-1)[chosen.pieces[:, 0]]
     f = Forced(*(x.reshape(-1)[chosen.pieces] for x in f))
     valid = jnp.asarray(chosen.valid, f.h.dtype)
     f = f._replace(h=f.h * valid, begin=f.begin * valid, spike=f.spike * valid)
@@ -85,10 +94,16 @@ def importance_terms(
         v = _noisy(node, noise)
         hazard = hazard + weight[..., None] * jnp.exp(escape.mean_log_rate(v, (variance * node.bridge)[..., None]))
     log_rate = escape.log_rate(_noisy(at_time(neuron, f, f.h), noise))
-    contribution = jnp.where(f.spike[..., None] > 0, log_rate, 0.0) - hazard
     member = jax.nn.one_hot(chosen.interval, num_intervals, dtype=f.h.dtype) * valid[..., None]
-    by_interval = jnp.einsum("spi,spm->sim", member, contribution)
-    mean = jax.nn.logsumexp(by_interval, axis=-1) - jnp.log(num_particles)
+    by_interval = lambda x: jnp.einsum("spi,spm->sim", member, x)  # noqa: E731
+    log_spike = by_interval(jnp.where(f.spike[..., None] > 0, log_rate, 0.0))
+    spiked = jnp.einsum("spi,sp->si", member, f.spike)[..., None] > 0
+    # a stretch begins inside an interval, whose earlier hazard is taken without noise
+    earlier = (before[:, None] * (jnp.arange(num_intervals) == 0))[..., None]
+    total = earlier + by_interval(hazard)
+    shortfall = jnp.where(spiked, jnp.maximum(neuron.alpha - total, 0.0), 0.0)
+    each = log_spike - past(total, neuron.alpha) + past(earlier, neuron.alpha) - penalty(shortfall, neuron.alpha)
+    mean = jax.nn.logsumexp(each, axis=-1) - jnp.log(num_particles)
     return jnp.sum(mean, axis=-1), jnp.sum(f.spike, axis=-1)
 
 

@@ -65,6 +65,8 @@ class NegativeLogLikelihood(AbstractObjective):
 
     Without diffusion the likelihood is exact. With diffusion it is estimated by importance sampling for each interval
     between spikes (`likelihood.importance`), on stretches of time that are drawn anew in each step of the optimiser.
+    With a soft refractory threshold alpha > 0 a spike can be impossible under the model; the loss then takes a finite
+    penalty in place of infinity (`exact.penalty`), while `score` and `log_likelihood` say -infinity.
 
     **Arguments**
 
@@ -113,7 +115,7 @@ class NegativeLogLikelihood(AbstractObjective):
     def __call__(self, cell: Population, prepared: Prepared, key: jax.Array) -> jax.Array:
         """Nats per spike, on a random choice of stretches if the neuron diffuses."""
         if prepared.stretches is None:
-            return -self._exact(cell, prepared) / prepared.num_spikes
+            return -self._exact(cell, prepared, cell.neuron.alpha) / prepared.num_spikes
         total = prepared.stretches.valid.shape[0]
         count = math.ceil(total / 2) if self.stretches_per_step is None else min(self.stretches_per_step, total)
         choice_key, key = jax.random.split(key)
@@ -130,9 +132,9 @@ class NegativeLogLikelihood(AbstractObjective):
             log_p = jnp.sum(self._sampled(cell, prepared, prepared.stretches, key)[0])
         return bits_per_spike(log_p, prepared.num_spikes, prepared.duration, prepared.rate)
 
-    def _exact(self, cell: Population, prepared: Prepared) -> jax.Array:
+    def _exact(self, cell: Population, prepared: Prepared, alpha: jax.Array | None = None) -> jax.Array:
         terms = exact_terms(cell, prepared.segments, prepared.current)
-        return in_windows(terms, prepared.segments)
+        return in_windows(terms, prepared.segments, alpha)
 
     def _sampled(self, cell: Population, prepared: Prepared, chosen: Stretches, key: jax.Array) -> Any:
         intervals = prepared.intervals.shape[0]
@@ -180,10 +182,4 @@ def _check_importance(cell: Population) -> None:
         raise ValueError(
             "the importance-sampled likelihood needs a current rate mu[1] > 0 where noise drives the current, since it "
             "starts from the stationary law: give mu[1] a positive value, or sigma a second row of zeros"
-        )
-    alpha = concrete(cell.neuron.alpha)
-    if alpha is None or alpha > 0:
-        raise ValueError(
-            "the importance-sampled likelihood needs alpha = 0 (a constant): use the absolute refractory time in its "
-            "place, or fit with sigma = 0"
         )

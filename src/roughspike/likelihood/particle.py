@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from roughspike.likelihood.exact import Terms
+from roughspike.likelihood.exact import Terms, past
 from roughspike.likelihood.forced import at_time, forced, gauss_nodes
 from roughspike.likelihood.importance import increments
 from roughspike.likelihood.segments import Segments
@@ -55,14 +55,14 @@ def particle_terms(cell: Population, segments: Segments, current: Any, num_parti
             weight[..., None] * jnp.exp(escape.mean_log_rate(noisy(node), (variance * node.bridge)[..., None]))
             for node, weight in nodes
         )
-        past = lambda x: jnp.maximum(x - neuron.alpha, 0.0)  # noqa: E731
-        log_survived = log_w - (past(since + hazard) - past(since))
+        log_survived = log_w - (past(since + hazard, neuron.alpha) - past(since, neuron.alpha))
         survived = jax.nn.logsumexp(log_survived, axis=-1)
         spike = f.spike[..., None] > 0
         log_rate = jnp.where(since + hazard > neuron.alpha, escape.log_rate(noisy(end)), -jnp.inf)
         log_spiked = jnp.where(spike, log_survived + log_rate, log_survived)
         total = jax.nn.logsumexp(log_spiked, axis=-1)
-        terms = Terms(jnp.where(f.spike > 0, total - survived, 0.0), -survived)
+        seen = jnp.where(f.spike > 0, total - survived, 0.0)
+        terms = Terms(seen, -survived, jnp.where(jnp.isneginf(seen), jnp.inf, 0.0))
 
         dv = f.kept[..., None] * (end.keep_v[..., None] * dv + kappa_h[..., None] * di + arriving)
         di = decay_i[..., None] * di + pushed_i

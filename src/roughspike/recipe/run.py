@@ -84,6 +84,7 @@ def run_job(
         "title": job.title,
         "subject": job.subject,
         "stimulus": job.stimulus_label,
+        "remarks": job.remarks,
         "scores": [dataclasses.asdict(row) for row in rows],
         "glm_problem": None if glm is None else glm.problem,
         "settings": plan.rows(),
@@ -130,6 +131,7 @@ def evaluate_run(folder: Path) -> Evaluation:
         stages=stages,
         configuration=configuration_rows(result.config),
         stimulus=tuple(notes["stimulus"]),
+        remarks=notes["remarks"],
     )
 
 

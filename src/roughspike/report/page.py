@@ -132,6 +132,8 @@ def _closing(evaluation: Evaluation) -> str:
     parts.append(
         f'<section id="configuration"><h2>How to repeat this run</h2>{tables.configuration(evaluation)}</section>'
     )
+    if evaluation.remarks:
+        parts.append(f'<section id="remarks"><h2>To be fair</h2>{_list(evaluation.remarks)}</section>')
     parts.append("<footer>Written by roughspike. This file holds everything it shows and loads nothing.</footer>")
     return "\n".join(parts)
 
