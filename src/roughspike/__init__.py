@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from roughspike.io.stimulus import read_stimulus as read_stimulus
     from roughspike.likelihood.objective import NegativeLogLikelihood as NegativeLogLikelihood
     from roughspike.likelihood.score import log_likelihood as log_likelihood
+    from roughspike.losses.energy import EnergyScore as EnergyScore
+    from roughspike.losses.first_spikes import FirstSpikesLoss as FirstSpikesLoss
+    from roughspike.losses.horizon import with_horizon as with_horizon
+    from roughspike.losses.signature import ExpectedSignatureLoss as ExpectedSignatureLoss
     from roughspike.networks.population import Population as Population
     from roughspike.networks.simulate import Solution as Solution
     from roughspike.networks.simulate import simulate as simulate
@@ -45,6 +49,9 @@ if TYPE_CHECKING:
     from roughspike.paths.spikes import SpikeTrain as SpikeTrain
     from roughspike.paths.windows import Windows as Windows
     from roughspike.report.page import write_report as write_report
+    from roughspike.signatures.truncated import expected_signature as expected_signature
+    from roughspike.signatures.truncated import marcus_lift as marcus_lift
+    from roughspike.signatures.truncated import signature as signature
 
 __version__ = "0.1.0"
 
@@ -76,6 +83,13 @@ _HOME = {
     "read_stimulus": "io.stimulus",
     "log_likelihood": "likelihood.score",
     "NegativeLogLikelihood": "likelihood.objective",
+    "marcus_lift": "signatures.truncated",
+    "signature": "signatures.truncated",
+    "expected_signature": "signatures.truncated",
+    "ExpectedSignatureLoss": "losses.signature",
+    "FirstSpikesLoss": "losses.first_spikes",
+    "EnergyScore": "losses.energy",
+    "with_horizon": "losses.horizon",
     "fit": "fit.loop",
     "FitResult": "fit.result",
     "load": "fit.result",

@@ -99,7 +99,7 @@ def importance_terms(
     log_spike = by_interval(jnp.where(f.spike[..., None] > 0, log_rate, 0.0))
     spiked = jnp.einsum("spi,sp->si", member, f.spike)[..., None] > 0
     # a stretch begins inside an interval, whose earlier hazard is taken without noise
-    earlier = (before[:, None] * (jnp.arange(num_intervals) == 0))[..., None]
+    earlier = jnp.pad(before[:, None], ((0, 0), (0, num_intervals - 1)))[..., None]
     total = earlier + by_interval(hazard)
     shortfall = jnp.where(spiked, jnp.maximum(neuron.alpha - total, 0.0), 0.0)
     each = log_spike - past(total, neuron.alpha) + past(earlier, neuron.alpha) - penalty(shortfall, neuron.alpha)

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from roughspike.networks.step import State, Static, coefficients, driven, step
+from roughspike.networks.adjoint import scan_with_adjoint
+from roughspike.networks.scan import scan_steps
+from roughspike.networks.step import State, Static, coefficients, driven
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
 
@@ -57,45 +59,34 @@ def draw_noise(
 
 
 def run_lanes(
-    neuron: SLIF, static: Static, current: jax.Array, start: tuple[jax.Array, jax.Array], noise: Noise, trace: bool
+    neuron: SLIF,
+    static: Static,
+    current: jax.Array,
+    start: tuple[jax.Array, jax.Array],
+    noise: Noise,
+    trace: bool,
+    forward_mode: bool,
 ) -> Run:
-    """Scan `step` over the grid.
+    """Run every neuron and sample over the grid.
 
     `current`: half-step means, (2, neurons, 1) if constant, else (steps, 2, neurons, 1).
-    `start`: v and i, (neurons, 1).
+    `start`: v and i, (neurons, 1). `forward_mode`: leave the derivative to JAX, for `jax.jvp`.
     """
     co = coefficients(neuron, static.h, static.driver)
     shape = noise.log_u.shape[1:]
-    last = noise.log_u.shape[0] - 1
     state = State(
         v=jnp.broadcast_to(start[0], shape),
         i=jnp.broadcast_to(start[1], shape),
         s=noise.log_u[0] - co.alpha,
         rest=None if co.refractory is None else jnp.zeros(shape, noise.log_u.dtype),
     )
-    fixed = None if current.ndim == 4 else driven(co, current[0], current[1])
-
-    def body(carry, inputs):
-        state, count, flags = carry
-        normals, means = inputs
-        drive = driven(co, means[0], means[1]) if fixed is None else fixed
-        upcoming = tuple(
-            jnp.take_along_axis(noise.log_u, jnp.minimum(count + slot, last)[None], axis=0)[0]
-            for slot in range(1, static.max_spikes + 1)
-        )
-        out = step(co, static, state, drive, tuple(normals), upcoming)
-        count = count + sum((r >= 0).astype(jnp.int32) for r in out.fractions)
-        seen = out.state.v if trace else None
-        return (out.state, count, flags | out.flags), (jnp.stack(out.fractions), count, seen)
-
-    zero = jnp.zeros(shape, jnp.int32)
-    steps = jnp.arange(noise.normals.shape[0]) if fixed is not None else current
-    inputs = (noise.normals, steps if fixed is None else None)
-    body = jax.checkpoint(body, prevent_cse=False)
-    (end, count, flags), (fractions, counts, membrane) = jax.lax.scan(body, (state, zero, zero), inputs)
-    if membrane is not None:
-        membrane = jnp.concatenate([state.v[None], membrane])
+    means = jnp.moveaxis(current, 1, 0) if current.ndim == 4 else current
+    drive = driven(co, means[0], means[1])
+    advance = scan_steps if forward_mode else scan_with_adjoint
+    out = advance(static, trace, co, state, drive, noise.normals, noise.log_u)
     # past the soft refractory part the hazard since the last spike exceeds alpha, that is s > log u
-    current_u = jnp.take_along_axis(noise.log_u, jnp.minimum(count, last)[None], axis=0)[0]
-    can_spike = end.s > current_u if end.rest is None else (end.s > current_u) & (end.rest <= 0)
-    return Run(fractions, counts, flags, end.s, can_spike, membrane)
+    last = jnp.minimum(out.counts[-1], noise.log_u.shape[0] - 1)
+    current_u = jnp.take_along_axis(noise.log_u, last[None], axis=0)[0]
+    can_spike = out.end.s > current_u if out.end.rest is None else (out.end.s > current_u) & (out.end.rest <= 0)
+    membrane = None if out.membrane is None else jnp.concatenate([state.v[None], out.membrane])
+    return Run(out.fractions, out.counts, out.flags, out.end.s, can_spike, membrane)
