@@ -162,14 +162,20 @@ def evaluate_fit(result: FitLike, **options: Any) -> Evaluation:
         "windows": result.windows,
         "held_out": result.held_out,
         "trainable": result.trainable,
-        "stages": (training_stage(result.history, str(config.get("loss", "loss"))),),
+        "stages": (training_stage(result.history, str(config.get("loss", "loss")), simulated=_simulates(config)),),
         "configuration": configuration_rows(config),
     }
     return evaluate(result.model, result.data, **(given | options))
 
 
-def training_stage(history: Mapping[str, np.ndarray], loss_name: str, name: str = "training") -> Stage:
-    """The history of a fit as a stage of the training figure."""
+def _simulates(config: Mapping[str, Any]) -> bool:
+    return config.get("score", "bits per spike") != "bits per spike"
+
+
+def training_stage(
+    history: Mapping[str, np.ndarray], loss_name: str, name: str = "training", *, simulated: bool = False
+) -> Stage:
+    """The history of a fit as a stage of the training figure; `simulated`: the score is minus the loss."""
     seconds = history["seconds"]
     judged = bool(np.any(np.isfinite(history["held_out_score"])))
     return Stage(
@@ -180,7 +186,9 @@ def training_stage(history: Mapping[str, np.ndarray], loss_name: str, name: str 
         train_score=history["train_score"],
         held_out_score=history["held_out_score"] if judged else np.empty(0),
         cpu_seconds=float(seconds[-1]) if len(seconds) else None,
-        loss_name=loss_name.partition("(")[0],
+        loss_name="loss on simulated spikes" if simulated else loss_name.partition("(")[0],
+        loss_unit="its own unit" if simulated else "nats per spike",
+        score_unit="minus the loss" if simulated else "bits per spike",
     )
 
 

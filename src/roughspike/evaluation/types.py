@@ -73,7 +73,10 @@ class Intervals:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One stage of training: the loss at `step`, bits per spike at `score_step` on training and held-out windows."""
+    """One stage of training: the loss at `step`, the score at `score_step` on training and held-out data.
+
+    `score_unit`: what the score is, bits per spike for a likelihood; minus the loss for a loss that simulates.
+    """
 
     name: str
     step: np.ndarray
@@ -84,6 +87,7 @@ class Stage:
     cpu_seconds: float | None = None
     loss_name: str = "loss"
     loss_unit: str = "nats per spike"
+    score_unit: str = "bits per spike"
 
 
 @dataclass(frozen=True)

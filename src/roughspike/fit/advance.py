@@ -114,7 +114,7 @@ def advance(
 def scores(
     loss: Any, trainable: Trainable, model: Any, prepared: tuple[Any, ...], key: jax.Array, free: dict[str, jax.Array]
 ) -> jax.Array:
-    """Bits per spike of the model at `free` on each of the prepared data sets, always with the same key."""
+    """Score of the model at `free` on each of the prepared data sets, always with the same key."""
     now = trainable.to_model(free, model)
     return jnp.stack([_scalar(loss.score(now, p, jr.fold_in(key, _SCORE_STREAM))) for p in prepared])
 

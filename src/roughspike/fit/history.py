@@ -16,7 +16,8 @@ History = dict[str, np.ndarray]
 
 Row k of `step`, `loss`, `gradient_norm`: the model after `step` updates, before the next one. `seconds` is the CPU
 time since the start of training when that step was done, without compilation. `score_step`, `train_score`,
-`held_out_score` (bits per spike) have one row per chunk; without held-out data the last one is NaN.
+`held_out_score` have one row per chunk, in bits per spike, or minus the loss for a loss that simulates; without
+held-out data the last one is NaN.
 """
 
 

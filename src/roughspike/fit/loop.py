@@ -22,7 +22,8 @@ from roughspike.fit.checkpoint import Checkpoint, Record
 from roughspike.fit.history import extended
 from roughspike.fit.interrupt import Interrupt
 from roughspike.fit.progress import Progress
-from roughspike.fit.result import FitResult
+from roughspike.fit.result import FitResult, score_name
+from roughspike.fit.simulated import SimulatedObjective, as_objective
 from roughspike.fit.trainable import Selector, Trainable
 from roughspike.fit.validate import check_data, check_numbers
 from roughspike.paths.spikes import SpikeTrain
@@ -31,7 +32,10 @@ from roughspike.paths.windows import Windows
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What a callback sees after a chunk of steps. Scores are in bits per spike, NaN if there is nothing to score."""
+    """What a callback sees after a chunk of steps.
+
+    Scores are in bits per spike for a likelihood, minus the loss for a loss that simulates; NaN if there are none.
+    """
 
     step: int
     steps: int
@@ -74,7 +78,8 @@ def fit(
 
     - `cell`: the model, an equinox module.
     - `data`: the recorded spikes.
-    - `loss`: what is minimised, such as `NegativeLogLikelihood()`.
+    - `loss`: what is minimised: `NegativeLogLikelihood()`, or a function of (simulated, recorded) spikes such as
+      `ExpectedSignatureLoss()`, with `num_samples` fresh simulations on the data's window in each step.
     - `trainable`: function from the model to the leaves or submodules to train; None trains every parameter.
     - `optimiser`: an optax optimiser; None is Adam with the gradient norm clipped at 10 and the rate falling from
       `learning_rate` to a twentieth of it as a cosine.
@@ -89,14 +94,13 @@ def fit(
       bit by bit as if it had never stopped (also with another `chunk`, unless `patience` is given); with
       `resume=False` an older one is set aside.
     - `callback`: called with a `Snapshot` after every chunk; if it returns True the run stops.
-    - `num_samples`: reserved for losses that simulate.
+    - `num_samples`: simulations per step, for losses that simulate. Their score is minus the loss at a fixed key.
 
     **Returns** a `FitResult`. **Raises** ValueError for arguments that do not go together, naming the remedy.
     """
     check_numbers(steps=steps, dt=dt, chunk=chunk, patience=patience, learning_rate=learning_rate, key=key)
+    loss = as_objective(loss, num_samples)
     check_data(data, windows, held_out, patience, loss)
-    if num_samples is not None:
-        raise ValueError("num_samples is for losses that simulate; give a likelihood its number of samples itself")
     if resume and checkpoint is None:
         raise ValueError("resume=True needs the folder of the checkpoint: pass checkpoint='runs/mine'")
     chosen = Trainable.select(cell, trainable)
@@ -110,7 +114,8 @@ def fit(
         file = Checkpoint(checkpoint, identity, config["versions"])
     job = _Job(cell, loss, chosen, rule, _on_device(cell), prepared, key, steps, chunk, patience)
     run = _Run.begin(job, file, start, resume)
-    status = _train(job, run, file, Progress(steps, int(run.state.step), progress), callback)
+    bar = Progress(steps, int(run.state.step), progress, score_name(config))
+    status = _train(job, run, file, bar, callback)
     return FitResult(
         model=chosen.to_model(job.kept(run), cell),
         history=run.record.history,
@@ -148,7 +153,7 @@ class _Job:
         return jax.block_until_ready(result)
 
     def scores(self, free: dict[str, jax.Array]) -> tuple[float, float]:
-        """Training and held-out score in bits per spike; NaN where there is no held-out data."""
+        """Training and held-out score; NaN where there is no held-out data."""
         found = np.asarray(scores(self.loss, self.trainable, self.model, self.prepared, self.key, free), np.float64)
         return float(found[0]), float(found[1]) if len(found) > 1 else float("nan")
 
@@ -270,6 +275,15 @@ def _failure(job: _Job, run: _Run, chunk: Chunk) -> str:
     parts += [f"the gradient or update of {', '.join(names)}"] if len(names) else []
     run.lost = bool(chunk.bad_loss)
     kept = max(step - 1, 0) if run.lost else step
+    if run.lost and isinstance(job.loss, SimulatedObjective):
+        model = job.trainable.to_model(run.state.free, job.model)
+        why = job.loss.complaint(model, job.prepared[0], jax.random.fold_in(job.key, step))
+        if why:
+            return (
+                f"stopped at step {step}: the simulation failed"
+                + (_best(job, run) or f"; kept the model of step {kept}")
+                + f": {why}"
+            )
     return (
         f"stopped at step {step}: {' and '.join(parts)} is not finite"
         + (_best(job, run) or f"; kept the model of step {kept}")
@@ -342,6 +356,7 @@ def _config(
         "key": fingerprint.key_numbers(key),
         "optimiser": rule,
         "loss": fingerprint.structure(loss),
+        "score": "minus the loss" if isinstance(loss, SimulatedObjective) else "bits per spike",
         "model": type(cell).__name__,
         "x64": bool(default_float() == np.float64),
         "versions": fingerprint.versions(),

@@ -12,16 +12,18 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Progress:
-    """Shows loss, held-out bits per spike, gradient norm, steps a second and the time left.
+    """Shows loss, held-out score, gradient norm, steps a second and the time left.
 
     **Arguments**
 
     - `steps`: how many steps the run will have.
     - `start`: how many of them are done.
     - `shown`: False writes nothing.
+    - `score`: what the held-out score is.
     """
 
-    def __init__(self, steps: int, start: int = 0, shown: bool = True):
+    def __init__(self, steps: int, start: int = 0, shown: bool = True, score: str = "bits per spike"):
+        self._score = "held-out bits/spike" if score == "bits per spike" else "held-out minus loss"
         self._steps, self._first, self._done = steps, start, start
         self._begin = self._last_line = time.monotonic()
         self._lines = shown and not sys.stderr.isatty()
@@ -31,7 +33,7 @@ class Progress:
 
     def update(self, done: int, loss: float, gradient_norm: float, held_out: float) -> None:
         """Report that `done` steps are done; NaN figures are left out."""
-        figures = [("loss", loss, ".4f"), ("held-out bits/spike", held_out, ".3f"), ("gradient", gradient_norm, ".2g")]
+        figures = [("loss", loss, ".4f"), (self._score, held_out, ".3f"), ("gradient", gradient_norm, ".2g")]
         text = ", ".join(f"{name} {value:{form}}" for name, value, form in figures if not math.isnan(value))
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)

@@ -29,7 +29,8 @@ class FitResult:
 
     - `model`: the fitted model.
     - `history`: float64 arrays by name: `step`, `loss`, `gradient_norm`, `seconds` (CPU, without compilation) with
-      one entry per step; `score_step`, `train_score`, `held_out_score` (bits per spike) with one per chunk.
+      one entry per step; `score_step`, `train_score`, `held_out_score` with one per chunk: bits per spike, or
+      minus the loss for a loss that simulates (`config["score"]` says which).
     - `status`: how the run ended, in words.
     - `trainable`: the names of the trained parameters.
     - `config`: steps, dt, key, optimiser, versions, platform, seconds of compilation.
@@ -96,8 +97,13 @@ class FitResult:
         for name, label in (("train_score", "training"), ("held_out_score", "held-out")):
             column = self.history[name]
             if column.size and np.isfinite(column[-1]):
-                lines.append(f"{label} score at the last step: {column[-1]:.3f} bits per spike")
+                lines.append(f"{label} score at the last step: {column[-1]:.4g} ({score_name(self.config)})")
         return "\n".join([*lines, self.table()])
+
+
+def score_name(config: dict[str, Any]) -> str:
+    """What the scores of a run are: bits per spike, or minus the loss."""
+    return str(config.get("score", "bits per spike"))
 
 
 def load(folder: str | os.PathLike[str]) -> FitResult:

@@ -19,8 +19,8 @@ class AbstractLoss(eqx.Module):
 
     - `features(spikes)`: one row per sample, shape (samples, features), for a train of shape
       (samples, neurons, capacity); differentiable in the times.
-    - `compare(simulated, recorded)`: a scalar from the features of both. If it depends on the simulated features through
-      their mean, `with_horizon` gives it an exact gradient.
+    - `compare(simulated, recorded)`: a scalar from the features of both. If it depends on the simulated features
+      through their mean, `with_horizon` gives it an exact gradient.
 
     A loss that counts spikes:
 
@@ -81,7 +81,8 @@ def squared_distance_of_means(simulated: jax.Array, recorded: jax.Array, unbiase
     """Mean over features of (E simulated - mean recorded)^2.
 
     The square of a sample mean is too large by the variance over the number of samples. `unbiased` takes products of
-    different samples only, (|sum g|^2 - sum |g|^2) / (n (n - 1)): its mean is the square of the mean. It can be negative.
+    different samples only, (|sum g|^2 - sum |g|^2) / (n (n - 1)): its mean is the square of the mean. It can be
+    negative.
     """
     if not unbiased:
         return jnp.mean(jnp.square(jnp.mean(simulated, axis=0) - jnp.mean(recorded, axis=0)))

@@ -19,19 +19,21 @@ from roughspike.paths.spikes import SpikeTrain
 class EnergyScore(AbstractLoss):
     """Sum over filters of E|X - y| - E|X - X'| / 2, where X, X', y are spike trains filtered by an alpha function.
 
-        X(t) = sum_n a((t - tau_n) / tau),   a(r) = r e^{-r} for r > 0;    |X|^2 = int_{t0}^{t1} X(t)^2 dt / tau, all neurons
+        X(t) = sum_n a((t - tau_n) / tau),    a(r) = r e^{-r} for r > 0,    |X|^2 = int_{t0}^{t1} X(t)^2 dt / tau
 
-    Averages run over simulated samples, different ones in the second term, and over recorded trials. The score is
-    proper: over all models its mean is smallest at the law of the data. It stays useful from a poor start, where
-    the signature does not. An unmatched spike far from the ends has |X|^2 = 1/4.
+    The norm adds all neurons. Averages run over simulated samples, different ones in the second term, and over
+    recorded trials. The score is proper: over all models its mean is smallest at the law of the data.
+    An unmatched spike far from the ends has |X|^2 = 1/4.
 
-    **Which gradient it needs.** The pathwise one, nothing else. A spike that enters the window at t1 adds a((t - t1) / tau),
-    which is 0 on all of [t0, t1], because the alpha function starts at 0: the loss is continuous there, and its horizon
-    term is 0 (`with_horizon` changes nothing). It is continuous where neurons swap their order, too. A causal exponential
-    would jump at its onset: each spike that passes a grid point would change the loss in a way that no pathwise gradient sees.
+    **Which gradient it needs.** The pathwise one, nothing else. A spike that enters the window at t1 adds a((t - t1)
+    / tau), which is 0 on all of [t0, t1], because the alpha function starts at 0: the loss is continuous there, and
+    its horizon term is 0 (`with_horizon` changes nothing). It is continuous where neurons swap their order, too. A
+    causal exponential would jump at its onset: each spike that passes a grid point would change the loss in a way
+    that no pathwise gradient sees.
 
-    Integrals are trapezoidal sums on a grid of step min(filters) / `resolution`, on which the filtered trains are exact
-    for spike times off the grid. So the loss differs a little from the integral, and its gradient is exact for the loss.
+    Integrals are trapezoidal sums on a grid of step min(filters) / `resolution`, on which the filtered trains are
+    exact for spike times off the grid. So the loss differs a little from the integral, and its gradient is exact for
+    the loss.
 
     **Arguments**
 

@@ -20,18 +20,18 @@ class FirstSpikesLoss(AbstractLoss):
     **Missing spikes.** The k-th spike that is missing at t1 counts as the time at which it would come if from t1 on the
     neuron had a constant hazard `rate`:
 
-        simulated   t1 + (-s(t1) + k - 1) / rate        -s(t1) > 0: the threshold that is left, k - 1: the mean of the next ones
-        recorded    t1 + k / rate                       the mean of -s(t1) is 1, since what is left is Exp(1)
+        simulated   t1 + (-s(t1) + k - 1) / rate      -s(t1) > 0 is the threshold left, k - 1 the mean of the next ones
+        recorded    t1 + k / rate                     the mean of -s(t1) is 1, since what is left is Exp(1)
 
     so a model that is right has equal means on both sides, and raising the input of a silent neuron raises s(t1) and
     lowers the value: the gradient helps. This is a surrogate for what happens after t1, not an observation. `rate`
     defaults to one spike per window; with rate = inf every missing spike counts as t1, and silent neurons have no
     gradient.
 
-    **Which gradient it needs.** The pathwise one. The first missing spike enters the window at t1 with s(t1) = 0, where both
-    formulas agree, and the later ones change by a random amount of mean 0 (of mean alpha / rate with a soft refractory
-    threshold alpha), so the horizon term vanishes: `with_horizon` changes nothing. Each neuron by itself is
-    continuous where two neurons swap their order.
+    **Which gradient it needs.** The pathwise one. The first missing spike enters the window at t1 with s(t1) = 0,
+    where both formulas agree, and the later ones change by a random amount of mean 0 (of mean alpha / rate with a
+    soft refractory threshold alpha), so the horizon term vanishes: `with_horizon` changes nothing. Each neuron by
+    itself is continuous where two neurons swap their order.
 
     **Arguments**
 

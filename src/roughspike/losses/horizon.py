@@ -14,26 +14,30 @@ from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
 
 
 def with_horizon(loss: AbstractLoss) -> AbstractLoss:
-    """The same loss, with a gradient that is exact for expectations: it also sees spikes that enter or leave the window.
+    """The same loss with a gradient that is exact for expectations: it sees spikes that enter or leave the window.
 
-    The pathwise gradient of a spike count is 0. With stochastic firing the missing part is explicit: past its refractory
-    part a neuron has an Exp(1) threshold left, so its next spike crosses t1 at the rate ds(t1), and for features f
+    The pathwise gradient of a spike count is 0. With stochastic firing the missing part is explicit: past its
+    refractory part a neuron has an Exp(1) threshold left, so its next spike crosses t1 at the rate ds(t1), and for
+    features f
 
-        grad E f = E[ pathwise grad f ] + sum_k E[ (f(one more spike of k at t1) - f) 1{k can spike at t1} grad s_k(t1) ].
+        grad E f = E[ pathwise grad f ] + sum_k E[ (f(+k at t1) - f) 1{k can spike at t1} grad s_k(t1) ],
+
+    where +k at t1 is one more spike of neuron k there.
 
     This wrapper adds (f(+k) - f) (s_k(t1) - s_k(t1)), of value 0, with the difference and the second s held constant.
 
-    **Which gradient it gives.** Exact for the expectation of the features of neurons that do not act on each other, hence for
-    any smooth function of that expectation: for losses that compare means, such as `ExpectedSignatureLoss` (for any number of
-    samples with unbiased=True; for the plain square, whose mean contains a variance, up to a term of order one over the number of
-    samples). It does not contain the swap term of features that depend on the order of two neurons' spikes. For
-    `EnergyScore` and `FirstSpikesLoss` the term is 0.
+    **Which gradient it gives.** Exact for the expectation of the features of neurons that do not act on each other,
+    hence for any smooth function of that expectation: for losses that compare means, such as `ExpectedSignatureLoss`
+    (for any number of samples with unbiased=True; for the plain square, whose mean contains a variance, up to a term
+    of order one over the number of samples). It does not contain the swap term of features that depend on the order
+    of two neurons' spikes. For `EnergyScore` and `FirstSpikesLoss` the term is 0.
 
     **Arguments**
 
     - `loss`: an `AbstractLoss`; its features are computed two more times per neuron, without a gradient.
 
-    **Returns** a loss. The simulated spikes must come from `simulate`, which fills `spikes.horizon`; recorded ones need none.
+    **Returns** a loss. The simulated spikes must come from `simulate`, which fills `spikes.horizon`; recorded ones
+    need none.
     **Raises** ValueError for something that is no `AbstractLoss`, or is wrapped already.
 
     **Reference**: docs, "Gradients of a noisy neuron".

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from roughspike._types import as_float
 from roughspike.paths.spikes import SpikeTrain
 
-_BLOCK_NUMBERS = 2**22  # how many running coordinates of the signature are held at once
 _MOST_WORDS = 10**6
 
 
@@ -77,19 +76,21 @@ def signature(path: Float[Array, "*batch vertices channels"], depth: int) -> Flo
 
         S^{(i1 .. ik)} = int_{t1 < .. < tk} dx^{i1}_{t1} .. dx^{ik}_{tk}
 
-    By Chen's relation a segment dx turns S into S (x) exp(dx), so each level is a running sum over the segments of
+    By Chen's relation a segment dx turns S into S (x) exp(dx):
 
         S_k += sum_{j=1..k} S_{k-j} (x) dx^j / j!                               (evaluated by Horner's rule)
 
-    and all segments of a level are computed at once. Long or wide paths are cut into blocks that are scanned.
+    One scan over the segments, all paths of a batch side by side.
 
     **Arguments**
 
     - `path`: vertices along the axis before the last, channels along the last.
     - `depth`: at least 1; the result has channels + ... + channels^depth coordinates.
 
-    **Returns** the levels one after the other, each in lexicographic order of its words. Level 0, always 1, is left out.
-    **Raises** ValueError for a depth that is not a whole number of at least 1, or makes more than a million coordinates.
+    **Returns** the levels one after the other, each in lexicographic order of its words. Level 0, always 1, is left
+    out.
+    **Raises** ValueError for a depth that is not a whole number of at least 1, or makes more than a million
+    coordinates.
 
     >>> import jax.numpy as jnp, roughspike as rs
     >>> rs.signature(jnp.array([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]]), 2).tolist()
@@ -101,40 +102,27 @@ def signature(path: Float[Array, "*batch vertices channels"], depth: int) -> Flo
     check_depth(depth, path.shape[-1])
     steps = path[..., 1:, :] - path[..., :-1, :]
     batch, (segments, channels) = steps.shape[:-2], steps.shape[-2:]
-    x = steps.reshape(-1, segments, channels).transpose(2, 1, 0)  # lanes last: they are contiguous in memory
-    lanes, words = x.shape[-1], sum(channels**k for k in range(1, depth + 1))
-    levels = tuple(jnp.zeros((channels**k, lanes), x.dtype) for k in range(1, depth + 1))
-    size = min(segments, max(1, _BLOCK_NUMBERS // max(words * lanes, 1)))
-    if size == segments:
-        levels = _extend(levels, x)
-    else:
-        blocks = -(-segments // size)
-        x = jnp.pad(x, ((0, 0), (0, blocks * size - segments), (0, 0)))  # a segment of length 0 changes nothing
-        x = x.reshape(channels, blocks, size, lanes).swapaxes(0, 1)
-        step = jax.checkpoint(lambda levels, block: (_extend(levels, block), None))
-        levels, _ = jax.lax.scan(step, levels, x)
-    return jnp.concatenate(levels, axis=0).T.reshape(*batch, words)
+    x = steps.reshape(-1, segments, channels).transpose(1, 2, 0)  # lanes last: they are contiguous in memory
+    start = tuple(jnp.zeros((channels**k, x.shape[-1]), x.dtype) for k in range(1, depth + 1))
+    levels, _ = jax.lax.scan(_step, start, x)
+    found = jnp.concatenate(levels, axis=0)
+    return found.T.reshape(*batch, found.shape[0])
 
 
-def _extend(levels: tuple[jax.Array, ...], x: jax.Array) -> tuple[jax.Array, ...]:
-    """The signature of a path continued by the segments x of shape (channels, segments, lanes)."""
-    running: list[jax.Array] = []  # S_1, S_2, ... at the start of each segment
-    ends = []
-    for k, start in enumerate(levels, 1):
-        term = x / k
-        for j, lower in enumerate(running, 1):
-            term = _outer(lower + term, x / (k - j))
-        if k == len(levels):
-            ends.append(start + jnp.sum(term, axis=1))
-        else:
-            total = jnp.cumsum(term, axis=1) + start[:, None]
-            running.append(jnp.concatenate([start[:, None], total[:, :-1]], axis=1))
-            ends.append(total[:, -1])
-    return tuple(ends)
+@jax.checkpoint
+def _step(levels: tuple[jax.Array, ...], dx: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+    """Chen's relation for one segment: levels (channels^k, lanes), dx (channels, lanes)."""
+    out = []
+    for k, level in enumerate(levels, 1):
+        term = dx / k
+        for j in range(1, k):
+            term = _outer(levels[j - 1] + term, dx / (k - j))
+        out.append(level + term)
+    return tuple(out), None
 
 
 def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
-    return (a[:, None] * b[None]).reshape(-1, *b.shape[1:])
+    return (a[:, None] * b[None]).reshape(-1, b.shape[-1])
 
 
 def expected_signature(

@@ -1,4 +1,4 @@
-"""Training: the loss, and bits per spike on training and held-out windows."""
+"""Training: the loss, and the score on training and held-out windows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _scores(panel: Panel, stages: list[Stage], offsets: np.ndarray) -> None:
             panel.line(stage.score_step + offset, stage.train_score, MODEL, dash="4 3")
         if len(stage.held_out_score):
             panel.line(stage.score_step + offset, stage.held_out_score, SECOND, width=2.0)
-    panel.y_axis("Score (bits per spike)", grid=True)
+    panel.y_axis(f"Score ({stages[0].score_unit})", grid=True)
 
 
 def _stage_marks(panel: Panel, stages: list[Stage], offsets: np.ndarray) -> None:
@@ -94,8 +94,10 @@ def _caption(stages: list[Stage], scored: bool) -> str:
         name = f"Stage {k + 1}: {stage.name}" if len(stages) > 1 else stage.name[:1].upper() + stage.name[1:]
         words.append(f"{name} ({stage.loss_name}, {len(stage.step)} steps{time}).")
     if scored:
+        bits = all(stage.score_unit == "bits per spike" for stage in stages)
+        what = "information about spike times beyond a constant rate" if bits else "minus the loss, at a fixed key"
         words.append(
-            "Right: information about spike times beyond a constant rate. The held-out curve should rise with the "
+            f"Right: {what}. The held-out curve should rise with the "
             "training curve and stay close to it; a widening gap is overfitting."
         )
     words.append("A loss that has gone flat has converged. Different losses are not comparable on the left axis.")
