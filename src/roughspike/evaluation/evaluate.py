@@ -257,7 +257,7 @@ def _free_runs(cell: Population, data: SpikeTrain, dt: float, num_samples: int, 
     room = 64 + 2 * max(len(row) for trial in data.to_lists() for row in trial)
 
     def run(max_spikes: int) -> Solution:
-        options = {"num_samples": num_samples, "max_spikes": max_spikes, "max_spikes_per_step": 4, "trace": trace}
+        options = {"num_samples": num_samples, "max_spikes": max_spikes, "trace": trace}
         return simulate(cell, t0=data.t0, t1=data.t1, dt=dt, key=key, **options)
 
     solution = run(room)
@@ -287,7 +287,7 @@ def _membrane(
     stop = min(stop, start + 25 * (stop - start) / count) if count > 25 else stop
     if free.membrane is None:
         begin = max(judge.data.t0, start - BURN_IN)
-        samples = {"num_samples": NUM_TRACES, "max_spikes_per_step": 4, "trace": True}
+        samples = {"num_samples": NUM_TRACES, "trace": True}
         free = simulate(cell, t0=begin, t1=stop, dt=dt, key=key, **samples)
     assert free.membrane is not None
     time = np.asarray(free.times, np.float64)

@@ -69,7 +69,7 @@ def simulate(
     num_samples: int | None = None,
     t0: float = 0.0,
     max_spikes: int | None = None,
-    max_spikes_per_step: int = 2,
+    max_spikes_per_step: int | None = None,
     driver: AbstractDriver | None = None,
     trace: bool = False,
     forward_mode: bool = False,
@@ -88,7 +88,8 @@ def simulate(
     - `key`: a JAX random key; the same key gives the same noise whatever the parameters.
     - `num_samples`: independent samples, as a leading axis; None for one sample without it.
     - `max_spikes`: slots per neuron. None: 64, and outside of `jit`, `vmap` and `grad` more as needed.
-    - `max_spikes_per_step`: how many spikes of one neuron a step may hold.
+    - `max_spikes_per_step`: how many spikes of one neuron a step may hold. None: 1 if the refractory time is known to
+      be at least a step, else 2, and more as needed like `max_spikes`.
     - `driver`: `LinearDriver()` (default) or `ParabolaDriver()`.
     - `trace`: also return the membrane potential on the grid.
     - `forward_mode`: leave the derivative to JAX, which `jax.jvp` and `jax.jacfwd` need. Otherwise a hand-written
@@ -108,19 +109,20 @@ def simulate(
     steps = grid.num_steps(t0, t1, dt)
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, or None for a single sample, got {num_samples}")
-    if max_spikes is not None and max_spikes < 1 or max_spikes_per_step < 1:
+    if min(x for x in (1, max_spikes, max_spikes_per_step) if x is not None) < 1:
         raise ValueError("max_spikes and max_spikes_per_step must be at least 1")
     _check_step(network, (t1 - t0) / steps)
     driver = LinearDriver() if driver is None else driver
     prepared = _prepare(network.current, t0, t1, steps)
     capacity = _FIRST_CAPACITY if max_spikes is None else max_spikes
+    per_step = _spikes_per_step(network, (t1 - t0) / steps) if max_spikes_per_step is None else max_spikes_per_step
     options = _Options(
         float(t0), float(t1), steps, 1 if num_samples is None else num_samples, driver, trace, forward_mode
     )
-    solution = _simulate(network, prepared, key, options, capacity, max_spikes_per_step)
+    solution = _simulate(network, prepared, key, options, capacity, per_step)
     eager = is_concrete(solution.result)  # inside `jit` the result is traced even if every argument is concrete
     if max_spikes is None and eager:
-        solution = _with_room(network, prepared, key, options, capacity, max_spikes_per_step, solution)
+        solution = _with_room(network, prepared, key, options, capacity, per_step, solution)
     if throw and eager:
         solution.result.raise_if_failed()
     return _first_sample(solution) if num_samples is None else solution
@@ -197,6 +199,11 @@ def _half_means(current: Any, prepared: Any, steps: int, neurons: int) -> jax.Ar
 def _start(network: Population) -> tuple[jax.Array, jax.Array]:
     column = lambda x: jnp.broadcast_to(jnp.atleast_1d(x), (network.num_neurons,))[:, None]  # noqa: E731
     return column(network.v0), column(network.i0)
+
+
+def _spikes_per_step(network: Population, h: float) -> int:
+    refractory = None if network.neuron.refractory is None else concrete(network.neuron.refractory)
+    return 1 if refractory is not None and refractory >= h else 2
 
 
 def _undeclared(neuron: Any) -> jax.Array:

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from roughspike._types import default_float
+
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
@@ -41,8 +43,6 @@ def convolve(kernel: Callable[[jax.Array], jax.Array], shape: Callable[[jax.Arra
 
     Called once per run with times inside one step, where both factors are smooth: exact to rounding.
     """
-    nodes = 0.5 * t * (_NODES + 1)
-    total = jnp.asarray(0.0)
-    for s, weight in zip(nodes, 0.5 * t * _WEIGHTS, strict=True):
-        total = total + weight * kernel(jnp.asarray(t - s)) * shape(jnp.asarray(s))
-    return total
+    nodes = jnp.asarray(0.5 * t * (_NODES + 1), default_float())
+    weights = jnp.asarray(0.5 * t * _WEIGHTS, default_float())
+    return jnp.sum(weights * kernel(t - nodes) * shape(nodes))
