@@ -112,15 +112,40 @@ class Report:
         return console.report_command(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Repeat a published experiment and compare: exit code 1 if an expected figure is not met."""
+
+    name: tyro.conf.Positional[str] = "holberg2024-fig1"
+    """Which one; --list shows them."""
+    list: bool = False
+    """Show what can be reproduced, and stop."""
+    seeds: int | None = None
+    """Random seeds (default: 3)."""
+    steps: int | None = None
+    """Fewer steps of training, to try it out; the figures are then not compared."""
+    out: Path | None = None
+    """Folder for table, figure and results [default: runs/<name>]."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print nothing but errors."""
+
+    def run(self) -> int:
+        """Run it; returns the exit code."""
+        from roughspike.recipe import reproduce
+
+        return reproduce.reproduce_command(self)
+
+
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of `roughspike`. Exits with 0, with 2 for bad input, with 130 after Ctrl-C."""
+    """Entry point of `roughspike`. Exits with 0, 1 (a figure to reproduce is missed), 2 (bad input), 130 (Ctrl-C)."""
     description = "roughspike: stochastic spiking neurons with exact gradients, fitted to recorded spikes."
     command = tyro.cli(Command, prog="roughspike", description=description, args=arguments)
     warnings.showwarning = _show_warning

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from importlib import resources
+from typing import Any
 
 NAMES = ("holberg2024-fig1",)
 """Recipes that `roughspike reproduce` knows; each is a TOML file beside this one."""
@@ -81,7 +82,7 @@ def load_experiment(name: str) -> Experiment:
     if name not in NAMES:
         raise ValueError(f"there is no published result named {name!r}; known: {', '.join(NAMES)}")
     table = tomllib.loads((resources.files("roughspike.recipe") / f"{name}.toml").read_text(encoding="utf-8"))
-    fixed = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     fixed["methods"] = {key: Method(**value) for key, value in table["methods"].items()}
     fixed["published"] = tuple(Published(**_tuples(row)) for row in table["published"])
     fixed["expected"] = Expected(**_tuples(table["expected"]))
