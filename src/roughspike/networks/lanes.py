@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.networks.adjoint import scan_with_adjoint
-from roughspike.networks.scan import scan_steps
+from roughspike.networks.scan import Scanned, scan_steps
 from roughspike.networks.step import State, Static, coefficients, driven
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
@@ -83,7 +83,7 @@ def run_lanes(
     means = jnp.moveaxis(current, 1, 0) if current.ndim == 4 else current
     drive = driven(co, means[0], means[1])
     advance = scan_steps if forward_mode else scan_with_adjoint
-    out = advance(static, trace, co, state, drive, noise.normals, noise.log_u)
+    out: Scanned = advance(static, trace, co, state, drive, noise.normals, noise.log_u)
     # past the soft refractory part the hazard since the last spike exceeds alpha, that is s > log u
     last = jnp.minimum(out.counts[-1], noise.log_u.shape[0] - 1)
     current_u = jnp.take_along_axis(noise.log_u, last[None], axis=0)[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,9 @@ def scan_steps(
     return run_scan(body, trace, start, drive, normals)[0]
 
 
-def run_scan(body, trace, start, drive, normals) -> tuple[Scanned, dict[str, jax.Array]]:
+def run_scan(
+    body: Callable[..., Any], trace: bool, start: State, drive: tuple[jax.Array, jax.Array], normals: jax.Array
+) -> tuple[Scanned, dict[str, jax.Array]]:
     """Run a body made by `step_body`; also returns what it kept of the states at the start of every step."""
     zero = jnp.zeros(start.v.shape, jnp.int32)
     inputs = (normals, drive if drive[0].ndim == 3 else None)
@@ -47,7 +50,13 @@ def run_scan(body, trace, start, drive, normals) -> tuple[Scanned, dict[str, jax
     return Scanned(fractions, counts, membrane if trace else None, end, flags), kept
 
 
-def step_body(static: Static, co: Coefficients, drive: tuple[jax.Array, jax.Array], log_u: jax.Array, keep):
+def step_body(
+    static: Static,
+    co: Coefficients,
+    drive: tuple[jax.Array, jax.Array],
+    log_u: jax.Array,
+    keep: tuple[str, ...],
+) -> Callable[..., Any]:
     """The body of the scan. `keep`: names of the states whose value at the start of each step is returned."""
     last = log_u.shape[0] - 1
 

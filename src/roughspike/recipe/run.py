@@ -174,7 +174,9 @@ def score_rows(
     return rows
 
 
-def compare(evaluation: Evaluation, plan: Plan, recorded_as: tuple[str, str] | None):
+def compare(
+    evaluation: Evaluation, plan: Plan, recorded_as: tuple[str, str] | None
+) -> tuple[tuple[str, float, float, bool], ...]:
     """(figure, found, expected, met) for the figures that the recipe expects of this recording and split."""
     expected = plan.expected.get(recorded_as[0], {}).get(recorded_as[1], {}) if recorded_as else {}
     bits = {row.model: row.bits for row in evaluation.scores}
