@@ -88,6 +88,9 @@ def measure_all(repeats: int) -> dict[str, Any]:
     }
     lean_forward = jax.jit(lambda c: lean.spike_times(c, noise, p))
     lean_gradient = jax.jit(jax.value_and_grad(lambda c: jnp.mean(lean.spike_times(c, noise, p))))
+    lean_drawing = jax.jit(
+        jax.value_and_grad(lambda c, key: jnp.mean(lean.spike_times(c, lean.draw(key, p, SAMPLES), p)))
+    )
     calls = {
         "ours: forward": lambda: compiled["forward"](c, key),
         "ours: mean of the first three times, gradient": lambda: compiled["mean_gradient"](c, key),
@@ -95,6 +98,7 @@ def measure_all(repeats: int) -> dict[str, Any]:
         "ours: signature of depth 3, gradient": lambda: compiled["signature_gradient"](c, key, recorded),
         "lean Euler scan: forward": lambda: lean_forward(c),
         "lean Euler scan: mean of the first three times, gradient": lambda: lean_gradient(c),
+        "lean Euler scan drawing its noise too, gradient": lambda: lean_drawing(c, key),
         "published: forward": lambda: reference["forward"](c, key),
         "published: first 3 spikes, squared, gradient": lambda: reference["squared_gradient"](c, key, times),
         "published: signature of depth 3, gradient": lambda: reference["signature_gradient"](c, key, times),
@@ -131,6 +135,8 @@ def ratios(found: dict[str, Any]) -> dict[str, float]:
         ],
         "the same over a lean Euler scan's gradient": ms["ours: mean of the first three times, gradient"]
         / ms["lean Euler scan: mean of the first three times, gradient"],
+        "the same over a lean Euler scan that draws its noise": ms["ours: mean of the first three times, gradient"]
+        / ms["lean Euler scan drawing its noise too, gradient"],
         "forward over a lean Euler scan": ms["ours: forward"] / ms["lean Euler scan: forward"],
         "gradient over forward": ms["ours: mean of the first three times, gradient"] / ms["ours: forward"],
         "published over ours: forward": over("forward", ms),

@@ -134,7 +134,7 @@ def _setting(experiment: Experiment, job: _Job, history: History, at: tuple[int,
 
 
 def verdict(experiment: Experiment, size: int, c: np.ndarray, error: np.ndarray) -> bool:
-    """Are the means over seeds as expected? The tolerances are for three seeds and widen for fewer."""
+    """Are the means over seeds as expected? The tolerances are for three seeds and go with 1 / sqrt(seeds)."""
     expected, wider = experiment.expected, np.sqrt(3 / len(c))
     near = abs(float(np.mean(c)) - expected.c[size]) <= expected.c_tolerance[size] * wider
     return bool(near and abs(float(np.mean(error)) - expected.error[size]) <= expected.error_tolerance[size] * wider)
