@@ -24,13 +24,13 @@ def run(*arguments):
 
 @pytest.fixture
 def small(monkeypatch):
-    """The experiment with two small sample sizes on a coarse grid."""
+    """The experiment with two small sample sizes on a coarser grid."""
     whole = load_experiment(NAMES[0])
     rows = tuple(
         dataclasses.replace(row, **{k: getattr(row, k)[:2] for k in ("c", "error", "first_close", "seconds")})
         for row in whole.published
     )
-    experiment = dataclasses.replace(whole, sample_sizes=(4, 8), grid={"t1": 5.0, "dt": 0.05}, published=rows)
+    experiment = dataclasses.replace(whole, sample_sizes=(4, 8), grid={"t1": 5.0, "dt": 0.02}, published=rows)
     monkeypatch.setattr(reproduce, "load_experiment", lambda name: experiment)
     return experiment
 
@@ -79,7 +79,7 @@ def test_training_finds_the_current(small):
     experiment = dataclasses.replace(small, sample_sizes=(32,), sigmas=(0.25,))
     *_, (done, history) = train(experiment, experiment.methods["faster"], "signature", seeds=2, steps=60)
     assert done == 60 and history.c.shape == (60, 1, 1, 2)
-    # 32 samples fix c to 0.09 / sqrt(32) = 0.016; 60 steps of a coarse grid add little
+    # 32 samples fix c to 0.09 / sqrt(32) = 0.016; 60 steps of training add little
     assert np.all(np.abs(history.c[-1] - 1.5) < 0.1), history.c[-1]
     assert np.all(history.error[-1] < history.error[0] / 5)
 
