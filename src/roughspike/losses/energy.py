@@ -75,7 +75,10 @@ class EnergyScore(AbstractLoss):
         found = [_filtered(times, spikes.t0, h, steps, tau) for tau in self.filters]
         weights = np.full(steps, h)
         weights[-1] *= 0.5
-        scaled = [x * np.sqrt(weights / tau).astype(times.dtype) for x, tau in zip(found, self.filters, strict=True)]
+        scaled = [
+            x * np.sqrt(weights / tau).astype(times.dtype)[None, None]
+            for x, tau in zip(found, self.filters, strict=True)
+        ]
         return jnp.stack(scaled, axis=1).reshape(times.shape[0], -1)
 
     def compare(

@@ -13,7 +13,7 @@ from roughspike.losses.base import AbstractLoss
 from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
 
 
-def with_horizon(loss: AbstractLoss) -> AbstractLoss:
+def with_horizon(loss: Any) -> AbstractLoss:
     """The same loss with a gradient that is exact for expectations: it sees spikes that enter or leave the window.
 
     The pathwise gradient of a spike count is 0. With stochastic firing the missing part is explicit: past its

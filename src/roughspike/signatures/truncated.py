@@ -41,10 +41,10 @@ def marcus_lift(
     times = as_float(spikes.times)
     neurons, capacity = spikes.num_neurons, spikes.capacity
     flat = times.reshape(*spikes.batch_shape, neurons * capacity)
-    owner = np.repeat(np.arange(neurons), capacity)
+    owner = np.broadcast_to(np.repeat(np.arange(neurons), capacity), flat.shape)
     if neurons > 1:
         order = jnp.argsort(jax.lax.stop_gradient(flat), axis=-1)
-        flat, owner = jnp.take_along_axis(flat, order, axis=-1), jnp.asarray(owner)[order]
+        flat, owner = jnp.take_along_axis(flat, order, axis=-1), order // capacity
     real = jnp.isfinite(flat)
     at = jnp.where(real, flat, spikes.t1)
     marks = jnp.asarray(np.eye(neurons), times.dtype)[owner] * real[..., None].astype(times.dtype)
