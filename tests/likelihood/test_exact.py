@@ -14,7 +14,7 @@ from roughspike.likelihood.exact import exact_terms
 from roughspike.likelihood.segments import lay_out
 
 T1 = 2.0
-# 3 trials of 2 neurons: spikes at both ends of the window, at a grid point, close together; a silent row, a silent trial
+# 3 trials of 2 neurons: spikes at both ends of the window and at grid points; a silent row, a silent trial
 DATA = [
     [[0.0, 0.31, 0.5, 1.234, 2.0], [0.4, 0.95, 1.0, 1.7]],
     [[], [0.25, 0.75, 1.999]],

@@ -36,7 +36,7 @@ def run(cell, noise, h, *, driver=None, capacity=24, per_step=2):
     static = Static(h, PlainDriver() if driver is None else driver, cell.neuron.reset.keep, per_step, 6, 1e-9)
     current = jnp.broadcast_to(jnp.atleast_1d(cell.current)[None, :, None], (2, cell.num_neurons, 1))
     start = tuple(jnp.broadcast_to(jnp.atleast_1d(x), (cell.num_neurons,))[:, None] for x in (cell.v0, cell.i0))
-    out = run_lanes(cell.neuron, static, current, start, noise, False)
+    out = run_lanes(cell.neuron, static, current, start, noise, False, False)
     times, counts = gather_times(out.fractions, out.counts, capacity, 0.0, h)
     return times, counts, out.flags
 
@@ -118,8 +118,8 @@ def worst_gradient_error(cell, simulate, h, refractory=0.0):
     """Largest relative error of the derivative of any spike time in any parameter, against central differences.
 
     `simulate` maps a cell to times (samples, capacity). The error of an entry is relative to its size plus the median
-    size for this parameter (where it is not 0); of three step sizes the best counts. Paths whose spikes change their number or cross a grid
-    point between the two sides are left out: there the discretised time is not differentiable.
+    size for this parameter (where it is not 0); of three step sizes the best counts. Paths whose spikes change their
+    number or cross a grid point between the two sides are left out: there the discretised time is not differentiable.
     Returns the error per parameter, and the share of entries that were compared.
     """
     names, flat, index, back = parameters(cell)

@@ -67,7 +67,7 @@ def test_every_spike_in_every_parameter(name, driver):
 
     def times(cell):
         options = {"num_samples": samples, "max_spikes": capacity, "max_spikes_per_step": 4 if capacity == 40 else 2}
-        sol = rs.simulate(cell, t1=t1, dt=DT, key=jr.key(2), driver=driver(), **options)
+        sol = rs.simulate(cell, t1=t1, dt=DT, key=jr.key(2), driver=driver(), forward_mode=True, **options)
         return sol.spikes.times.reshape(-1, capacity)
 
     found = np.asarray(times(cell))
@@ -85,14 +85,15 @@ def test_reverse_mode_is_the_transpose():
     cell = CASES["refractory, equal rates"]()
 
     @eqx.filter_jit
-    def loss(cell, weight):
-        times = rs.simulate(cell, t1=T1, dt=DT, key=jr.key(4), num_samples=8, max_spikes=16).spikes.times
+    def loss(cell, weight, forward_mode=False):
+        options = {"num_samples": 8, "max_spikes": 16, "forward_mode": forward_mode}
+        times = rs.simulate(cell, t1=T1, dt=DT, key=jr.key(4), **options).spikes.times
         return jnp.sum(jnp.where(jnp.isfinite(times), weight * jnp.where(jnp.isfinite(times), times, 0.0), 0.0))
 
     weight = jr.normal(jr.key(0), (8, 1, 16))
     backward = jax.grad(loss)(cell, weight)
     direction = jax.tree.map(lambda x: jr.normal(jr.key(x.size), x.shape), cell)
-    forward = jax.jvp(lambda c: loss(c, weight), (cell,), (direction,))[1]
+    forward = jax.jvp(lambda c: loss(c, weight, forward_mode=True), (cell,), (direction,))[1]
     total = sum(jnp.sum(g * d) for g, d in zip(jax.tree.leaves(backward), jax.tree.leaves(direction), strict=True))
     np.testing.assert_allclose(total, forward, rtol=1e-11)
 
@@ -102,18 +103,19 @@ def test_the_mean_of_padded_times_has_a_finite_gradient():
         spikes = rs.simulate(rs.Population(fig1(), current), t1=2.0, dt=0.01, key=jr.key(0), num_samples=16).spikes
         return spikes.times[:, 0, 0].mean()
 
-    value, slope = jax.value_and_grad(mean_first)(1.5)
+    value, slope = jax.jit(jax.value_and_grad(mean_first))(1.5)
     assert np.isfinite(value) and np.isfinite(slope) and slope < 0
 
 
 def test_the_threshold_variable_at_the_end_is_differentiable():
+    @jax.jit
     def total(current):
         sol = rs.simulate(rs.Population(fig1(), current), t1=0.2, dt=0.01, key=jr.key(0), num_samples=16)
         return jnp.sum(sol.spikes.horizon.threshold)
 
     eps = 1e-6
     difference = (total(0.7 + eps) - total(0.7 - eps)) / (2 * eps)
-    np.testing.assert_allclose(jax.grad(total)(0.7), difference, rtol=1e-7)
+    np.testing.assert_allclose(jax.jit(jax.grad(total))(0.7), difference, rtol=1e-7)
 
 
 @pytest.mark.slow
@@ -124,7 +126,7 @@ def test_no_spurious_noise_after_a_spike():
 
         def first_two(v0, dt=dt):
             cell = rs.Population(fig1(), 1.5, v0=v0)
-            sol = rs.simulate(cell, t1=1.2, dt=dt, key=jr.key(7), num_samples=2000, max_spikes=8)
+            sol = rs.simulate(cell, t1=1.2, dt=dt, key=jr.key(7), num_samples=2000, max_spikes=8, forward_mode=True)
             return sol.spikes.times[:, 0, :2]
 
         times, slopes = jax.jit(lambda f=first_two: jax.jvp(f, (0.0,), (1.0,)))()
