@@ -81,8 +81,9 @@ def page(experiment: Experiment, settings: list[Setting], note: str) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells(s)) + "</tr>" for s in settings)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(experiment.title)}</title><style>"
-        "body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#1c2430}"
-        "td,th{padding:.15em .6em;text-align:left;font-variant-numeric:tabular-nums}table{border-collapse:collapse}"
+        "body{font:14px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#1c2430}"
+        "td,th{padding:.15em .6em;white-space:nowrap;text-align:left;font-variant-numeric:tabular-nums}"
+        "table{border-collapse:collapse}"
         "tr{border-bottom:1px solid #d9dee5}svg{width:100%;height:auto}svg text{font:12px system-ui,sans-serif;"
         "fill:currentColor}div{overflow-x:auto}</style>"
         f"<h1>{escape(experiment.title)}</h1><p>{escape(note)}</p>{figure(experiment, settings)}"
@@ -94,7 +95,7 @@ def figure(experiment: Experiment, settings: list[Setting]) -> str:
     """c against the optimiser's step, one panel per method, loss and noise, one colour per sample size."""
     groups = list(dict.fromkeys((s.method, s.loss, s.sigma) for s in settings))
     across = 4
-    left, gap, top, width, height = 64.0, 26.0, 66.0, 200.0, 150.0
+    left, gap, top, width, height = 64.0, 46.0, 66.0, 184.0, 150.0
     high = max([experiment.current + 0.25, *(float(np.nanmax(s.curve)) + 0.02 for s in settings)])
     panels = []
     for k, group in enumerate(groups):
