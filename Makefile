@@ -33,7 +33,7 @@ fit: .venv/.ready-run
 	@$(BIN)/roughspike fit $(ARGS)
 
 test: .venv/.ready-dev
-	@$(CACHE) $(BIN)/python -m pytest $(ARGS)
+	@$(CACHE) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope $(ARGS)
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

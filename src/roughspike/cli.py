@@ -154,6 +154,13 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"roughspike: error: {error}", file=sys.stderr)
         code = EXIT_BAD_INPUT
+    except RuntimeError as error:
+        from roughspike._types import SimulationError  # loads JAX, so not before a command has run
+
+        if not isinstance(error, SimulationError):
+            raise
+        print(f"roughspike: error: {error}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("roughspike: interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
