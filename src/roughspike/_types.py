@@ -23,7 +23,7 @@ ROOT_NOT_CONVERGED = 16
 UNDECLARED_NOISE = 32
 
 _REMEDY = {
-    SPIKE_BUFFER_FULL: "spike buffer full (later spikes are lost): pass max_spikes={needed}",
+    SPIKE_BUFFER_FULL: "spike buffer full (later spikes are lost): pass max_spikes={needed} or more",
     NOT_FINITE: "a membrane potential or hazard is not finite: check the parameters, or pass a smaller dt",
     STEP_TOO_COARSE: "the hazard changes too fast inside a step for its quadratic: pass a smaller dt",
     TOO_MANY_SPIKES_IN_A_STEP: "more spikes in one step than max_spikes_per_step: raise it, or pass a smaller dt",
@@ -47,7 +47,8 @@ class Result(eqx.Module):
     **Attributes**
 
     - `flags`: one bit mask per sample, 0 if all is well.
-    - `needed`: the largest spike count of any neuron of the sample.
+    - `needed`: the largest spike count of any neuron of the sample; an estimate where the buffer was full, since the
+      thresholds of the intervals beyond it repeat.
     """
 
     flags: Int[Array, "..."]

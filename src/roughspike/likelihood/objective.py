@@ -66,7 +66,8 @@ class NegativeLogLikelihood(AbstractObjective):
     Without diffusion the likelihood is exact. With diffusion it is estimated by importance sampling for each interval
     between spikes (`likelihood.importance`), on stretches of time that are drawn anew in each step of the optimiser.
     With a soft refractory threshold alpha > 0 a spike can be impossible under the model; the loss then takes a finite
-    penalty in place of infinity (`exact.penalty`), while `score` and `log_likelihood` say -infinity.
+    penalty in place of infinity (`exact.penalty`), while `log_likelihood` says -infinity, and so does `score` without
+    diffusion.
 
     **Arguments**
 

@@ -111,7 +111,7 @@ class SoftplusEscape(AbstractEscape):
         _check_width(self)
 
     def log_rate(self, v: jax.Array) -> jax.Array:
-        """log softplus(beta (v - v_th)) - log tau_s, with its asymptote x - e^x / 2 far below threshold."""
+        """log softplus(beta (v - v_th)) - log tau_s, with its asymptote x = beta (v - v_th) below x = -15."""
         x = self.beta * (v - self.v_th)
         far = x < -15.0
         log_softplus = jnp.where(far, x, jnp.log(jax.nn.softplus(jnp.where(far, 0.0, x))))
