@@ -54,7 +54,7 @@ def measured(weights, loss):
 @pytest.mark.slow
 @pytest.mark.plain
 def test_gradient_of_the_mean_count():
-    """d/dc of the mean count, 200,000 paths; differences with common random numbers, extrapolated from steps 0.05, 0.025."""
+    """200,000 paths; differences with common random numbers, extrapolated from steps 0.05 and 0.025."""
     (slope, blind, difference), (error, _, difference_error) = measured(jnp.ones(1), Count())
     print(f"count: {slope:.3f} +- {error:.3f}, difference {difference:.3f} +- {difference_error:.3f}, blind {blind}")
     assert blind == 0.0 and difference_error < 0.05 and difference > 15
