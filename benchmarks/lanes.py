@@ -107,7 +107,8 @@ def main() -> None:
     if not quick:
         with jax.enable_x64(True):
             rows += [row("roughspike", ours(samples), samples, 12) for samples in (128, 2816)]
-    print(f"{'':22s}{'samples':>8s}{'dtype':>9s} | forward ms   ns  first s   MB | gradient ms   ns  first s   MB | ratio")
+    columns = " ms    ns first s    MB"
+    print(f"{'':22s}{'samples':>8s}{'dtype':>9s} | forward{columns} | gradient{columns} | ratio")
     for r in rows:
         print(
             f"{r['name']:22s}{r['samples']:8d}{r['dtype']:>9s} |"
