@@ -27,9 +27,7 @@ def test_import_is_light():
     assert loaded_after("import roughspike; dir(roughspike); roughspike.__version__") == []
 
 
-def test_command_line_is_light(root: Path):
-    if not (root / "src/roughspike/cli.py").exists():
-        pytest.skip("no command line in this build")
+def test_command_line_is_light():
     assert loaded_after("import roughspike.cli") == []
 
 

@@ -7,7 +7,6 @@ import importlib.metadata
 
 import equinox as eqx
 import fit_toys
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -24,19 +23,6 @@ def run(**options):
     options = {"steps": 40, "dt": 0.01, "key": jr.key(1), "progress": False, "held_out": fit_toys.spikes()} | options
     options.setdefault("trainable", lambda m: (m.mu, m.current))
     return fit(fit_toys.toy(), fit_toys.spikes(), loss=fit_toys.Parabola(), **options)
-
-
-@pytest.fixture(scope="module")
-def result():
-    with jax.enable_x64(True):
-        return run()
-
-
-def same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert type(x) is type(y) and np.asarray(x).dtype == np.asarray(y).dtype
-        np.testing.assert_array_equal(x, y)
 
 
 def begun(folder, **options):

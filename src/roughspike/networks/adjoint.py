@@ -1,4 +1,4 @@
-"""The hand-written adjoint of the scan: optimise, then discretise nothing anew.
+"""The hand-written adjoint of the scan: the exact derivative of the discretised run, backward in time.
 
 Backward in time, p = dL/d(v, i, s, rest) at the end of a step is pulled back through that one step, in which the
 spike times are known: their derivative is the recursion (6)-(7), whose transpose are the jumps of the adjoint at the
