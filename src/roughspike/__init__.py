@@ -44,9 +44,15 @@ if TYPE_CHECKING:
     from roughspike.neurons.lif import SLIF as SLIF
     from roughspike.neurons.reset import ResetToValue as ResetToValue
     from roughspike.neurons.reset import SubtractiveReset as SubtractiveReset
+    from roughspike.paths.brownian import BrownianPath as BrownianPath
     from roughspike.paths.drivers import LinearDriver as LinearDriver
     from roughspike.paths.drivers import ParabolaDriver as ParabolaDriver
+    from roughspike.paths.levy import LevyPath as LevyPath
+    from roughspike.paths.piecewise import PiecewisePath as PiecewisePath
+    from roughspike.paths.poisson import CompoundPoissonPath as CompoundPoissonPath
+    from roughspike.paths.poisson import PoissonPath as PoissonPath
     from roughspike.paths.spikes import SpikeTrain as SpikeTrain
+    from roughspike.paths.stacked import StackedPath as StackedPath
     from roughspike.paths.windows import Windows as Windows
     from roughspike.report.page import write_report as write_report
     from roughspike.signatures.truncated import expected_signature as expected_signature
@@ -73,6 +79,12 @@ _HOME = {
     "Windows": "paths.windows",
     "LinearDriver": "paths.drivers",
     "ParabolaDriver": "paths.drivers",
+    "BrownianPath": "paths.brownian",
+    "PoissonPath": "paths.poisson",
+    "CompoundPoissonPath": "paths.poisson",
+    "LevyPath": "paths.levy",
+    "PiecewisePath": "paths.piecewise",
+    "StackedPath": "paths.stacked",
     "Population": "networks.population",
     "simulate": "networks.simulate",
     "Solution": "networks.simulate",
