@@ -94,7 +94,7 @@ def test_compensation():
     np.testing.assert_allclose(values.var(), variance, rtol=0.15)
     x = np.linspace(1.0, 60.0, 400001)
     beyond = np.trapezoid(c * x**-a * np.exp(-lam * x), x)
-    shift = end(draws(make(1.0), 3)) - end(draws(make(np.inf), 3))
+    shift = end(draws(make(1.0), 4000))[:3] - values[:3]
     np.testing.assert_allclose(shift, beyond, rtol=1e-3)
 
 
@@ -116,8 +116,11 @@ def value_of(path):
     ],
 )
 def test_derivatives_against_differences(make, point):
-    draw = jax.jit(lambda *p: value_of(make(*p).realise(jr.key(5), 0.0, 1.0, 8, F64)))
-    exact = jax.grad(draw, argnums=tuple(range(len(point))))(*map(jnp.asarray, point))
+    both = jax.value_and_grad(
+        lambda *p: value_of(make(*p).realise(jr.key(5), 0.0, 1.0, 8, F64)), argnums=tuple(range(len(point)))
+    )
+    draw = jax.jit(both)
+    exact = draw(*point)[1]
     for k, slope in enumerate(exact):
-        up, down = (draw(*(x + s * 1e-6 * (j == k) for j, x in enumerate(point))) for s in (1, -1))
+        up, down = (draw(*(x + s * 1e-6 * (j == k) for j, x in enumerate(point)))[0] for s in (1, -1))
         np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=2e-6, atol=1e-8)

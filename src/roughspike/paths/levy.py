@@ -139,111 +139,103 @@ class LevyPath(AbstractPath):
     @property
     def small_jump_error(self) -> jax.Array:
         """Bound on the Wasserstein-1 distance between the small jumps and their Brownian motion, at any time."""
-        return self._moment(3) / self._moment(2)
+        moments = self._moments()
+        return jnp.sum(moments[2]) / jnp.sum(moments[1])
 
     @property
     def jump_rate(self) -> jax.Array:
         """Jumps beyond the cutoff per time: `max_jumps` should exceed this times the window."""
-        return _tail(self._density(1.0), self.cutoff, self.largest).total + self._negative_tail().total
+        return jnp.sum(self._tails().mass[:, 0])
 
     def realise(
         self, key: Any, t0: float | jax.Array, t1: float | jax.Array, num_steps: int, dtype: Any
     ) -> RealisedPath:
         """Brownian increments for the small jumps, and the large ones by inversion of the tails of nu."""
         for_small, for_times, for_sizes = jax.random.split(random_key(self, key), 3)
-        up, down = _tail(self._density(1.0), self.cutoff, self.largest), self._negative_tail()
-        total = up.total + down.total
+        tails, moments = self._tails(), self._moments()
+        total = jnp.sum(tails.mass[:, 0])
         times, needed = poisson_times(for_times, total.astype(dtype), t0, t1, self.max_jumps, dtype)
         tiny = float(jnp.finfo(dtype).tiny)
         draw = jax.vmap(lambda k: jax.random.uniform(k, (), total.dtype, minval=tiny))
-        mass = total * draw(interval_keys(for_sizes, self.max_jumps))
-        is_up = mass < up.total
-        sizes = jnp.where(is_up, up.inverse(jnp.where(is_up, mass, up.total)), -down.inverse(mass - up.total))
+        sizes = tails.signed_size(total * draw(interval_keys(for_sizes, self.max_jumps)))
         sizes = jnp.where(jnp.isfinite(times), sizes.astype(dtype), 0.0)[:, None]
         h = step_length(t0, t1, num_steps, dtype)
         normals = jax.random.normal(for_small, (num_steps, 1), dtype)
-        increments = jnp.sqrt(self._moment(2).astype(dtype) * h) * normals + self._mean(up, down).astype(dtype) * h
+        spread, mean = jnp.sqrt(jnp.sum(moments[1])), self._mean(tails, moments)
+        increments = spread.astype(dtype) * jnp.sqrt(h) * normals + mean.astype(dtype) * h
         return RealisedPath(increments, None, times, sizes, needed)
 
-    def _density(self, sign: float) -> Callable[[jax.Array], jax.Array]:
-        return lambda x: self.density(sign * x)
+    def _both(self, x: jax.Array) -> jax.Array:
+        """nu at x and at -x."""
+        return jnp.stack([self.density(x), self.density(-x)])
 
-    def _negative_tail(self) -> _Tail:
-        return _tail(self._density(-1.0), self.cutoff, self.largest)
+    def _tails(self) -> _Tails:
+        """Integrals beyond the cutoff."""
+        span = jnp.log(self.largest / self.cutoff)
+        log_x = jnp.log(self.cutoff) + span * jnp.linspace(0.0, 1.0, _NODES, dtype=self.cutoff.dtype)
+        x = jnp.exp(log_x)
+        weight = self._both(x) * x[None]  # nu(x) dx = weight d log x
+        gap = span / (_NODES - 1)
+        slope = _end_slope(weight, gap)
+        pieces, first = _cumulative(weight, gap), _cumulative(weight * x[None], gap)
+        mass = pieces[:, -1:] - pieces + (weight[:, -1] / slope)[:, None]
+        steep = jnp.where(slope > 1, slope - 1, 1.0)
+        rest = jnp.where(slope > 1, weight[:, -1] * x[-1] / steep, jnp.inf)
+        return _Tails(log_x, mass, slope, first, jnp.where(weight[:, -1] > 0, rest, 0.0))
 
-    def _moment(self, power: int, signed: bool = False) -> jax.Array:
-        """Integral of |x|^power nu, or of x^power nu, over |x| < cutoff."""
-        below = [_below(self._density(sign), self.cutoff, power) for sign in (1.0, -1.0)]
-        return below[0] - below[1] if signed else below[0] + below[1]
+    def _moments(self) -> jax.Array:
+        """Integrals of |x|, |x|^2, |x|^3 (rows) over 0 < x < cutoff and -cutoff < x < 0 (columns)."""
+        span = jnp.log(jnp.asarray(_REACH, self.cutoff.dtype))
+        x = self.cutoff * jnp.exp(-span * jnp.linspace(0.0, 1.0, _NODES, dtype=self.cutoff.dtype))
+        weight = jnp.stack([self._both(x) * (x**power)[None] for power in (2, 3, 4)])
+        gap = span / (_NODES - 1)
+        return _cumulative(weight, gap)[..., -1] + weight[..., -1] / _end_slope(weight, gap)
 
-    def _mean(self, up: _Tail, down: _Tail) -> jax.Array:
+    def _mean(self, tails: _Tails, moments: jax.Array) -> jax.Array:
         """m: the mean of the small jumps, or minus that of the compensated ones."""
-        if self.compensate_below == 0:
-            return self._moment(1, signed=True)
-        return down.mean_up_to(self.compensate_below) - up.mean_up_to(self.compensate_below)
+        up, down = moments[0] if self.compensate_below == 0 else -tails.mean_up_to(self.compensate_below)
+        return up - down
 
 
-class _Tail(NamedTuple):
-    """One side of the measure beyond the cutoff, on nodes that are equally far apart in log x."""
+class _Tails(NamedTuple):
+    """The measure beyond the cutoff, right and left (rows), on nodes that are equally far apart in log x."""
 
     log_x: jax.Array
-    mass: jax.Array  # nu of (x, inf) at the nodes
-    slope: jax.Array  # -d log mass / d log x at the last node, where mass continues as a power
-    total: jax.Array
-    mean: jax.Array  # integral of x nu from the cutoff to each node
-    rest: jax.Array  # integral of x nu beyond the last node
+    mass: jax.Array  # nu beyond each node
+    slope: jax.Array  # -d log mass / d log x at the last node, from where the mass continues as a power
+    mean: jax.Array  # integral of |x| nu from the cutoff to each node
+    rest: jax.Array  # integral of |x| nu beyond the last node
 
-    def inverse(self, mass: jax.Array) -> jax.Array:
-        """The x beyond which the measure has this mass: log x linear in log mass between nodes, a power at the end."""
-        tiny = jnp.finfo(mass.dtype).tiny
-        logs = jnp.log(jnp.maximum(self.mass, tiny))
-        wanted = jnp.log(jnp.maximum(mass, tiny))
-        inside = jnp.interp(-wanted, -logs, self.log_x)
-        beyond = self.log_x[-1] + (logs[-1] - wanted) / jnp.maximum(self.slope, 1e-3)
-        return jnp.exp(jnp.where(wanted < logs[-1], beyond, inside))
+    def signed_size(self, mass: jax.Array) -> jax.Array:
+        """The jump for a uniform variable on [0, nu beyond the cutoff]: first the right side, then the left."""
+        right = mass < self.mass[0, 0]
+        own = jnp.where(right, mass, mass - self.mass[0, 0])
+        tiny = float(jnp.finfo(mass.dtype).tiny)
+        wanted, logs = jnp.log(jnp.maximum(own, tiny)), jnp.log(jnp.maximum(self.mass, tiny))
+        inside = jax.vmap(lambda side: jnp.interp(-wanted, -side, self.log_x))(logs)
+        beyond = self.log_x[-1] + (logs[:, -1:] - wanted[None]) / self.slope[:, None]
+        sizes = jnp.exp(jnp.where(wanted[None] < logs[:, -1:], beyond, inside))
+        return jnp.where(right, sizes[0], -sizes[1])
 
     def mean_up_to(self, size: float) -> jax.Array:
-        """Integral of x nu from the cutoff to `size`."""
+        """Integral of |x| nu from the cutoff to `size`, right and left."""
         if np.isinf(size):
-            return self.mean[-1] + self.rest
-        return jnp.interp(jnp.log(jnp.asarray(size, self.log_x.dtype)), self.log_x, self.mean)
-
-
-def _tail(density: Callable[[jax.Array], jax.Array], cutoff: jax.Array, largest: jax.Array) -> _Tail:
-    span = jnp.log(largest / cutoff)
-    log_x = jnp.log(cutoff) + span * jnp.linspace(0.0, 1.0, _NODES, dtype=cutoff.dtype)
-    x = jnp.exp(log_x)
-    weight = density(x) * x  # nu(x) dx = weight d log x
-    gaps = span / (_NODES - 1)
-    slope = _end_slope(weight, gaps)
-    pieces = _cumulative(weight, gaps)
-    mass = pieces[-1] - pieces + weight[-1] / slope
-    first = _cumulative(weight * x, gaps)
-    rest = jnp.where(slope > 1, weight[-1] * x[-1] / jnp.where(slope > 1, slope - 1, 1.0), jnp.inf)
-    rest = jnp.where(weight[-1] > 0, rest, 0.0)
-    return _Tail(log_x, mass, slope, mass[0], first, rest)
-
-
-def _below(density: Callable[[jax.Array], jax.Array], cutoff: jax.Array, power: int) -> jax.Array:
-    """Integral of x^power nu from 0 to the cutoff."""
-    span = jnp.log(jnp.asarray(_REACH, cutoff.dtype))
-    x = cutoff * jnp.exp(-span * jnp.linspace(0.0, 1.0, _NODES, dtype=cutoff.dtype))
-    weight = density(x) * x ** (power + 1)
-    gap = span / (_NODES - 1)
-    return _cumulative(weight, gap)[-1] + weight[-1] / _end_slope(weight, gap)
+            return self.mean[:, -1] + self.rest
+        at = jnp.log(jnp.asarray(size, self.log_x.dtype))
+        return jax.vmap(lambda side: jnp.interp(at, self.log_x, side))(self.mean)
 
 
 def _end_slope(weight: jax.Array, gap: jax.Array) -> jax.Array:
-    """-d log weight per node distance at the last node; 1 where the weight has vanished."""
-    alive = (weight[-1] > 0) & (weight[-2] > 0)
-    ratio = jnp.where(alive, weight[-2], 1.0) / jnp.where(alive, weight[-1], 1.0)
+    """-d log weight per distance of the nodes at the last node; 1 where the weight has vanished."""
+    alive = (weight[..., -1] > 0) & (weight[..., -2] > 0)
+    ratio = jnp.where(alive, weight[..., -2], 1.0) / jnp.where(alive, weight[..., -1], 1.0)
     return jnp.where(alive, jnp.maximum(jnp.log(ratio) / gap, 1e-3), 1.0)
 
 
 def _cumulative(weight: jax.Array, gap: jax.Array) -> jax.Array:
     """Integral from the first node to each: the trapezium rule with the correction of its leading error term."""
-    inner = (weight[1:] + weight[:-1]) / 2
-    first, last = (w[:3] @ jnp.asarray((-1.5, 2.0, -0.5), weight.dtype) for w in (weight, -weight[::-1]))
-    derivative = jnp.gradient(weight).at[0].set(first).at[-1].set(last)
-    correction = (derivative[1:] - derivative[:-1]) / 12
-    return jnp.concatenate([jnp.zeros(1, weight.dtype), jnp.cumsum((inner - correction) * gap)])
+    first, last = (w[..., :3] @ jnp.asarray((-1.5, 2.0, -0.5), weight.dtype) for w in (weight, -weight[..., ::-1]))
+    derivative = jnp.gradient(weight, axis=-1).at[..., 0].set(first).at[..., -1].set(last)
+    pieces = (weight[..., 1:] + weight[..., :-1]) / 2 - (derivative[..., 1:] - derivative[..., :-1]) / 12
+    start = jnp.zeros_like(weight[..., :1])
+    return jnp.concatenate([start, jnp.cumsum(pieces * gap, axis=-1)], axis=-1)
