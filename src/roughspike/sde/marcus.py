@@ -16,7 +16,7 @@ class AbstractJump(eqx.Module):
     """How the state y answers a jump dX of the driver; `field` is y -> sigma(t, y), whatever form sigma has."""
 
     @abc.abstractmethod
-    def apply(self, field: Callable[[Any], Any], y: Any, size: jax.Array) -> Any:
+    def __call__(self, field: Callable[[Any], Any], y: Any, size: jax.Array) -> Any:
         """The state just after."""
 
 
@@ -27,12 +27,12 @@ class ItoJump(AbstractJump):
     changes the equation, and two small jumps in a row are not one large jump.
 
     >>> import jax.numpy as jnp, roughspike as rs
-    >>> after = rs.ItoJump().apply(lambda y: y[:, None], jnp.array([1.0]), jnp.array([1.0]))
+    >>> after = rs.ItoJump()(lambda y: y[:, None], jnp.array([1.0]), jnp.array([1.0]))
     >>> float(after[0])
     2.0
     """
 
-    def apply(self, field: Callable[[Any], Any], y: Any, size: jax.Array) -> Any:
+    def __call__(self, field: Callable[[Any], Any], y: Any, size: jax.Array) -> Any:
         """One Euler step of length 1."""
         return jax.tree.map(jnp.add, y, product(field(y), size))
 
@@ -53,7 +53,7 @@ class MarcusJump(AbstractJump):
     **Raises** ValueError if `num_steps` is below 1.
 
     >>> import jax.numpy as jnp, roughspike as rs
-    >>> after = rs.MarcusJump(num_steps=32).apply(lambda y: y[:, None], jnp.array([1.0]), jnp.array([1.0]))
+    >>> after = rs.MarcusJump(num_steps=32)(lambda y: y[:, None], jnp.array([1.0]), jnp.array([1.0]))
     >>> round(float(after[0]), 5)
     2.71828
     """
@@ -65,7 +65,7 @@ class MarcusJump(AbstractJump):
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
 
-    def apply(self, field: Callable[[Any], Any], y: Any, size: jax.Array) -> Any:
+    def __call__(self, field: Callable[[Any], Any], y: Any, size: jax.Array) -> Any:
         """Follow the flow."""
         flow = lambda z: product(field(z), size)  # noqa: E731
         step = _runge_kutta(flow, 1 / self.num_steps) if self.solver is None else _by_diffrax(self, flow)
