@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from roughspike.fit.loop import fit as fit
     from roughspike.fit.result import FitResult as FitResult
     from roughspike.fit.result import load as load
+    from roughspike.gradients.adjoint import Adjoint as Adjoint
+    from roughspike.gradients.direct import Direct as Direct
+    from roughspike.gradients.forward import Forward as Forward
     from roughspike.io.spikes import read_spikes as read_spikes
     from roughspike.io.spikes import write_spikes as write_spikes
     from roughspike.io.stimulus import read_stimulus as read_stimulus
@@ -55,9 +58,16 @@ if TYPE_CHECKING:
     from roughspike.paths.stacked import StackedPath as StackedPath
     from roughspike.paths.windows import Windows as Windows
     from roughspike.report.page import write_report as write_report
+    from roughspike.sde.hazard import hazard as hazard
+    from roughspike.sde.marcus import ItoJump as ItoJump
+    from roughspike.sde.marcus import MarcusJump as MarcusJump
+    from roughspike.sde.problem import EventSDE as EventSDE
     from roughspike.signatures.truncated import expected_signature as expected_signature
     from roughspike.signatures.truncated import marcus_lift as marcus_lift
     from roughspike.signatures.truncated import signature as signature
+    from roughspike.solve.check import check_assumptions as check_assumptions
+    from roughspike.solve.solution import EventSolution as EventSolution
+    from roughspike.solve.solve import solve as solve
 
 __version__ = "0.1.0"
 
@@ -107,6 +117,16 @@ _HOME = {
     "load": "fit.result",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "evaluation.types",
+    "Adjoint": "gradients.adjoint",
+    "Direct": "gradients.direct",
+    "Forward": "gradients.forward",
+    "EventSDE": "sde.problem",
+    "hazard": "sde.hazard",
+    "ItoJump": "sde.marcus",
+    "MarcusJump": "sde.marcus",
+    "check_assumptions": "solve.check",
+    "EventSolution": "solve.solution",
+    "solve": "solve.solve",
     "write_report": "report.page",
 }
 

@@ -1,0 +1,192 @@
+"""What a gradient method is given, and what it must give back."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+
+
+class Inputs(eqx.Module):
+    """All that a run depends on: every number that may be differentiated is a leaf of this."""
+
+    sde: Any
+    args: Any
+    y0: Any
+    t0: jax.Array
+    t1: jax.Array
+    driver: Any
+    save_at: jax.Array | None
+    key: Any
+
+
+class Params(eqx.Module):
+    """What every iteration of a run reads.
+
+    `safe` is a state on which the equations are known to be harmless: lanes that have ended are evaluated there.
+    """
+
+    sde: Any
+    args: Any
+    t0: jax.Array
+    h: jax.Array
+    safe: Any
+    key: Any
+
+
+class Local(eqx.Module):
+    """What one iteration reads of the path and of the stops: differentiable in every float."""
+
+    increment: jax.Array
+    area: jax.Array | None
+    jump_r: jax.Array
+    jump_size: jax.Array
+    save_r: jax.Array
+
+
+class Known(eqx.Module):
+    """What one iteration turned out to be: all discrete decisions, and the place r of its event.
+
+    Given these, an iteration is a smooth function of the state and the parameters.
+    """
+
+    cell: jax.Array
+    idle: jax.Array
+    stop: jax.Array
+    hit: jax.Array
+    pending: jax.Array
+    graze: jax.Array
+    kind: jax.Array
+    count: jax.Array
+    r: jax.Array
+    jumped: jax.Array
+    next_cell: jax.Array
+    jump: jax.Array
+    save: jax.Array
+    slot: jax.Array
+    save_slot: jax.Array
+
+
+class Moved(NamedTuple):
+    """Where one iteration ends: place in the cell and state, and time and state before the event, if it is one."""
+
+    r: jax.Array
+    y: Any
+    time: jax.Array
+    before: Any
+
+
+class Core(eqx.Module):
+    """Where a run is. Only r and y are differentiated."""
+
+    r: jax.Array
+    y: Any
+    cell: jax.Array
+    jump: jax.Array
+    save: jax.Array
+    num: jax.Array
+    counts: jax.Array
+    status: jax.Array
+    value: jax.Array
+    halted: jax.Array
+    flags: jax.Array
+    failed_event: jax.Array
+    failed_time: jax.Array
+
+
+class Records(eqx.Module):
+    """What a run hands out: event times and kinds, states before and after, states at the save times."""
+
+    times: jax.Array
+    kinds: jax.Array
+    states: Any
+    ys: Any
+
+
+def frozen(tree: Any) -> Any:
+    """The same tree without derivative."""
+    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
+
+
+class AbstractProgram(eqx.Module):
+    """A run as a fixed number of iterations of pure functions. The loop implements it, a gradient method runs it.
+
+    An iteration is `locate` (decide, no derivative), then `replay` (move, given what was decided), then `store`.
+    """
+
+    iterations: eqx.AbstractVar[int]
+    has_events: eqx.AbstractVar[bool]
+    has_jumps: eqx.AbstractVar[bool]
+
+    @abc.abstractmethod
+    def prepare(self, inputs: Inputs) -> tuple[Params, Any, Core, Records]:
+        """Draw the path; what the iterations read, tables of the path and stops, and the start."""
+
+    @abc.abstractmethod
+    def local(self, tables: Any, core: Core) -> Local:
+        """What the next iteration reads of the tables."""
+
+    @abc.abstractmethod
+    def locate(self, params: Params, tables: Any, local: Local, core: Core) -> tuple[Core, Known, Moved]:
+        """Where the next iteration leads, and what it is. Not to be differentiated."""
+
+    @abc.abstractmethod
+    def replay(self, params: Params, local: Local, r: jax.Array, y: Any, known: Known, when: Any) -> Moved:
+        """The same move as a differentiable function; `when` runs work that is only needed at events."""
+
+    @abc.abstractmethod
+    def end(self, local: Local, r: jax.Array, known: Known) -> jax.Array:
+        """Place at which an iteration ends: its stop, or its event, the latter without derivative."""
+
+    @abc.abstractmethod
+    def rows(self, tables: Any, known: Known) -> Local:
+        """What a past iteration read of the tables."""
+
+    @abc.abstractmethod
+    def gather(self, zeros: Any, known: Known, on_locals: Local) -> Any:
+        """Cotangents of the rows that all iterations read, added up into tables; `known` has a leading axis."""
+
+    @abc.abstractmethod
+    def time(self, params: Params, cell: jax.Array, r: jax.Array) -> jax.Array:
+        """t at a place."""
+
+    @abc.abstractmethod
+    def step(self, params: Params, local: Local, cell: jax.Array, a: jax.Array, y: Any, b: jax.Array) -> Any:
+        """The flow inside a cell from place a to place b: one step of the solver."""
+
+    @abc.abstractmethod
+    def event(self, params: Params, cell: jax.Array, r: jax.Array, y: Any) -> jax.Array:
+        """The event functions, shape (kinds,)."""
+
+    @abc.abstractmethod
+    def transition(
+        self, params: Params, cell: jax.Array, r: jax.Array, y: Any, kind: jax.Array, count: jax.Array
+    ) -> Any:
+        """The state after event number `count` of a kind."""
+
+    @abc.abstractmethod
+    def jump_move(self, operands: tuple[Params, Local, Any, jax.Array, jax.Array]) -> Any:
+        """The state after the jump of the driver in `local`; operands: params, local, y, cell, r."""
+
+    @abc.abstractmethod
+    def store(self, records: Records, known: Known, moved: Moved) -> Records:
+        """Write down what an iteration found; linear in `moved`."""
+
+
+class AbstractGradient(eqx.Module):
+    """A way to differentiate a run. Users write `jax.grad` whatever the method.
+
+    A member runs all iterations and makes the floats of what it returns differentiable in the floats of `inputs`. It
+    may not close over anything traced. A minimal member, without derivative:
+
+        class Frozen(AbstractGradient):
+            def run(self, program, inputs):
+                params, tables, core, records = frozen(program.prepare(inputs))
+                ...  # scan program.locate and program.store
+    """
+
+    @abc.abstractmethod
+    def run(self, program: AbstractProgram, inputs: Inputs) -> tuple[Core, Records, Any]:
+        """Run; also returns sensitivities if the method computes them on the way, else None."""

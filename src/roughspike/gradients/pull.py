@@ -1,0 +1,183 @@
+"""One iteration of the adjoint: cotangents at its end, pulled back to its start.
+
+Notation, with s the place at which the iteration ends (the part of its cell that has passed):
+
+| name | meaning |
+|---|---|
+| p, q | dL/dy and dL/ds at the end, after a jump if there is one |
+| E, T | event function of the kind that fired, and its transition |
+| v | dy/ds along the flow at s |
+| w | the parameters that are differentiated; `fixed` are the others |
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from roughspike.gradients.base import AbstractProgram, Known, Local, Records
+from roughspike.gradients.lazy import when
+
+
+class Site(NamedTuple):
+    """What an iteration was: parameters, rows of the path, place and state at its start, decisions."""
+
+    program: AbstractProgram
+    wanted: Any
+    fixed: Any
+    local: Local
+    r: jax.Array
+    y: Any
+    known: Known
+    continuous: bool
+
+
+def pull_iteration(site: Site, q: jax.Array, p: Any, on_records: Records) -> tuple[Any, Local, jax.Array, Any]:
+    """Cotangents of w, of the rows of the path, and of r and y at the start."""
+    known, program = site.known, site.program
+    safe = eqx.combine(site.wanted, site.fixed).safe
+    site = site._replace(y=_where(known.idle, safe, site.y))
+    idle_q, idle_p = q, p
+    p, on_before, on_time = _from_records(known, on_records, p)
+    q = jnp.where(known.next_cell, jnp.zeros_like(q), q)
+    end, pull_end = jax.vjp(lambda local, r: program.end(local, r, known), site.local, site.r)
+    y1, v, pull_flow = (_continuous_flow if site.continuous else _discrete_flow)(site, end)
+    on_w, on_local = jax.tree.map(jnp.zeros_like, (site.wanted, site.local))
+    if program.has_events:
+        at_event = lambda _: _event(site, y1, v, end, p, q, on_before, on_time)  # noqa: E731
+        on_w, p, q = when(known.hit, at_event, None, (on_w, p, q))
+    if program.has_jumps:
+        at_jump = lambda _: _jump(site, y1, end, on_w, p, q)  # noqa: E731
+        on_w, on_local, p, q = when(known.jumped, at_jump, None, (on_w, on_local, p, q))
+    from_flow = pull_flow(p)
+    # the place of an event is not that of a stop: `_event` has dealt with it
+    own_place = known.hit & ~known.pending
+    from_end = pull_end(jnp.where(own_place, jnp.zeros_like(q), q + from_flow.end))
+    on_w = _nothing_if(known.idle, _plus(on_w, from_flow.w))
+    on_local = _nothing_if(known.idle, _plus(_plus(on_local, from_flow.local), from_end[0]))
+    on_r = jnp.where(known.idle, idle_q, from_flow.r + from_end[1])
+    return on_w, on_local, on_r, _where(known.idle, idle_p, from_flow.y)
+
+
+def _from_records(known: Known, on_records: Records, p: Any) -> tuple[Any, Any, jax.Array]:
+    """Add what the loss sees of this iteration: p, and cotangents of the state before an event and of its time."""
+    row = lambda x, k: jnp.where(k < x.shape[0], x[jnp.minimum(k, x.shape[0] - 1)], 0.0)  # noqa: E731
+    if on_records.times.shape[0]:
+        states = jax.tree.map(lambda x: row(x, known.slot), on_records.states)
+        p = jax.tree.map(lambda p, x: p + x[1], p, states)
+        on_before = jax.tree.map(lambda x: x[0], states)
+        on_time = row(on_records.times, known.slot)
+    else:
+        on_before, on_time = jax.tree.map(jnp.zeros_like, p), jnp.zeros_like(known.r)
+    if jax.tree.leaves(on_records.ys)[0].shape[0]:
+        p = jax.tree.map(lambda p, x: p + row(x, known.save_slot), p, on_records.ys)
+    return p, on_before, on_time
+
+
+def _event(site: Site, y1: Any, v: Any, end: jax.Array, p: Any, q: jax.Array, on_before: Any, on_time: jax.Array):
+    """The jump of the adjoint at an event.
+
+        p- = grad T' p+ - grad E' a / (dE/ds),      a = q + v . (grad T' p+) + d_s T' p+ + dl/ds
+
+    where q = -p+ . mu+ + ... has come from the next iteration, which starts at s. At a `pending` event s is given.
+    """
+    program, known, cell = site.program, site.known, site.known.cell
+    params = lambda w: eqx.combine(w, site.fixed)  # noqa: E731
+
+    def transition(w, s, before):
+        return program.transition(params(w), cell, s, before, known.kind, known.count), program.time(params(w), cell, s)
+
+    def event(w, y, s):
+        return program.event(params(w), cell, s, y)[known.kind]
+
+    on_w, on_s, on_y = jax.vjp(transition, site.wanted, end, y1)[1]((p, on_time))
+    on_y = _plus(on_y, on_before)
+    q = q + on_s
+    a = q + _dot(v, on_y)
+    _, rate = jax.jvp(lambda y, s: event(site.wanted, y, s), (y1, end), (v, jnp.ones_like(end)))
+    fixed_place = known.pending | known.graze | (rate == 0)
+    share = -a / jnp.where(fixed_place, jnp.ones_like(rate), rate)
+    on_w2, on_y2 = jax.vjp(lambda w, y: event(w, y, end), site.wanted, y1)[1](
+        jnp.where(fixed_place, jnp.zeros_like(share), share)
+    )
+    return _plus(on_w, on_w2), _plus(on_y, on_y2), q
+
+
+def _jump(site: Site, y1: Any, end: jax.Array, on_w: Any, p: Any, q: jax.Array):
+    """The jump of the adjoint at a jump of the driver: along the transposed, linearised Marcus flow."""
+
+    def move(w, local, y, s):
+        return site.program.jump_move((eqx.combine(w, site.fixed), local, y, site.known.cell, s))
+
+    more, on_local, on_y, on_s = jax.vjp(move, site.wanted, site.local, y1, end)[1](p)
+    return _plus(on_w, more), on_local, on_y, q + on_s
+
+
+class FromFlow(NamedTuple):
+    """Cotangents that a flow from r to `end` passes on."""
+
+    w: Any
+    local: Local
+    r: jax.Array
+    y: Any
+    end: jax.Array
+
+
+def _discrete_flow(site: Site, end: jax.Array):
+    """The solver's step, its velocity at the end, and its transpose."""
+    program, cell = site.program, site.known.cell
+
+    def step(w, local, r, y, end):
+        return program.step(eqx.combine(w, site.fixed), local, cell, r, y, end)
+
+    given = (site.wanted, site.local, site.r, site.y)
+    y1, back = jax.vjp(step, *given, end)
+    v = jax.tree.map(jnp.zeros_like, y1)
+    if program.has_events:
+        at = lambda _: jax.jvp(lambda s: step(*given, s), (end,), (jnp.ones_like(end),))[1]  # noqa: E731
+        v = when(site.known.hit, at, None, v)
+    return y1, v, lambda p: FromFlow(*back(p))
+
+
+def _continuous_flow(site: Site, end: jax.Array):
+    """dp/ds = -(grad F)' p by the trapezoidal rule, with F = dy/ds along the stored path."""
+    program, cell = site.program, site.known.cell
+
+    def velocity(w, local, s, y):
+        params = eqx.combine(w, site.fixed)
+        move = lambda to: program.step(params, local, cell, s, y, to)  # noqa: E731
+        return jax.jvp(move, (s,), (jnp.ones_like(s),))[1]
+
+    y1 = program.step(eqx.combine(site.wanted, site.fixed), site.local, cell, site.r, site.y, end)
+    f0, back0 = jax.vjp(lambda w, local, y: velocity(w, local, site.r, y), site.wanted, site.local, site.y)
+    f1, back1 = jax.vjp(lambda w, local, y: velocity(w, local, end, y), site.wanted, site.local, y1)
+    length = end - site.r
+
+    def pull(p):
+        at_end = back1(p)
+        at_start = back0(jax.tree.map(lambda x, k: x + length * k, p, at_end[2]))
+        w, local, more = jax.tree.map(lambda a, b: length / 2 * (a + b), at_end, at_start)
+        start = _plus(p, more)
+        return FromFlow(w, local, -_dot(start, f0), start, _dot(p, f1))
+
+    return y1, f1, pull
+
+
+def _plus(a: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def _dot(a: Any, b: Any) -> jax.Array:
+    parts = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
+    return jnp.stack(parts).sum()
+
+
+def _where(condition: jax.Array, a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def _nothing_if(condition: jax.Array, tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.where(condition, jnp.zeros_like(x), x), tree)

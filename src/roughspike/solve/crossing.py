@@ -1,0 +1,139 @@
+"""Which event comes first in a piece of the path, where, and what it leaves: decisions, without derivative.
+
+Every kind has a status:
+
+| status | meaning | fires |
+|---|---|---|
+| ARMED | it was negative | as soon as it is >= 0 |
+| DISARMED | it is >= 0 and was not negative since it fired, or since the start | not before it was negative |
+| SURFACE | it is 0 up to rounding: at the start, or after its own transition | if it first falls, then rises |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from roughspike.solve.result import GRAZE, LANDED_ON_EVENT
+from roughspike.solve.root import first_root
+
+DISARMED, ARMED, SURFACE = 0, 1, 2
+
+
+class Fired(NamedTuple):
+    """What a piece ends with: an event (`hit`), or nothing and the end of the piece."""
+
+    hit: jax.Array
+    pending: jax.Array
+    kind: jax.Array
+    r: jax.Array
+    before: Any
+    after: Any
+    status: jax.Array
+    value: jax.Array
+    flags: jax.Array
+
+
+def settle(status: jax.Array, before: jax.Array, value: jax.Array, moved: jax.Array) -> jax.Array:
+    """Status after a piece on which the event functions went from `before` to `value`; as it was if not `moved`.
+
+    An armed kind stays armed: if it is >= 0 by now, it is due.
+    """
+    left = jnp.where(value < before, ARMED, DISARMED)
+    new = jnp.where(status == SURFACE, left, jnp.where(value < 0, ARMED, status))
+    return jnp.where(moved, new, status).astype(jnp.int32)
+
+
+def initial_status(value: jax.Array) -> jax.Array:
+    """Status at t0."""
+    return jnp.where(value < 0, ARMED, jnp.where(value == 0, SURFACE, DISARMED)).astype(jnp.int32)
+
+
+def suspects(status: jax.Array, before: jax.Array, value: jax.Array) -> jax.Array:
+    """Kinds that may have an event on a piece, judged by its ends alone."""
+    return ((status == ARMED) & (value >= 0)) | ((status == SURFACE) & (value >= before))
+
+
+def fire(
+    step: Callable[[jax.Array, Any, jax.Array], Any],
+    event: Callable[[jax.Array, Any], jax.Array],
+    transition: Callable[[jax.Array, Any, jax.Array], Any],
+    start: tuple[jax.Array, Any],
+    end: tuple[jax.Array, Any],
+    status: jax.Array,
+    values: tuple[jax.Array, jax.Array],
+) -> Fired:
+    """The earliest event on a piece; of kinds that come at the same time, the one of lowest index.
+
+    `step(r, y, r1)` flows, `event(r, y)`, `transition(r, y, kind)`; r is the place in the cell. `start`, `end`: r and y
+    at the ends of the piece; `values`: the event functions there.
+    """
+    (r0, y0), (r1, y1), (e0, e1) = start, end, values
+    length = r1 - r0
+    surface = status == SURFACE
+    pending = (status == ARMED) & (e0 >= 0)
+    now = jnp.any(pending)
+    _, slope0 = jax.jvp(lambda r: event(r, step(r0, y0, r)), (r0,), (jnp.ones_like(r0),))
+    cross = suspects(status, e0, e1) & (~surface | (slope0 * length < 0))
+
+    # of a kind on the surface the root at the start is divided out
+    def share(x, e):
+        return jnp.where(surface, (e - e0) / x, e)
+
+    def highest(e):
+        return jnp.max(jnp.where(cross, e, -jnp.inf))
+
+    def at(x):
+        r = r0 + x * length
+        return highest(share(x, event(r, step(r0, y0, r))))
+
+    at_zero = highest(jnp.where(surface, slope0 * length, e0))
+    one = jnp.ones_like(r0)
+    x = first_root(at, at_zero, highest(share(one, e1)), jnp.any(cross) & ~now)
+    r = jnp.where(now, r0, jnp.where(x == 1, r1, r0 + x * length))
+    # the flow and, along it, the event functions and the transition, with their derivatives in r
+    before, velocity = jax.jvp(lambda r: step(r0, y0, r), (r,), (one,))
+    e_before, rate = jax.jvp(event, (r, before), (one, velocity))
+    found = share(jnp.where(now, one, x), e_before)
+    due = jnp.where(now, pending, cross & (found >= jnp.minimum(highest(found), 0.0)))
+    kind = jnp.argmax(due).astype(jnp.int32)
+
+    def jump(r, before):
+        after = transition(r, before, kind)
+        return event(r, after), after
+
+    e_after, rate_after, after = jax.jvp(jump, (r, before), (one, velocity), has_aux=True)
+    _, leaving = jax.jvp(lambda s: event(s, step(r, after, s)), (r,), (one,))
+    epsilon = float(jnp.finfo(r.dtype).eps)
+    scale = jnp.abs(e0) + jnp.abs(e1)
+    graze = ~now & (rate[kind] * length <= epsilon**0.5 * scale[kind])
+
+    # the fired kind: where its own transition leaves it, rounding of the root set apart
+    own = jnp.arange(e0.shape[0], dtype=jnp.int32) == kind
+    small = 64 * epsilon * (scale + jnp.abs(rate * length))
+    change = e_after - jnp.where(own & ~now, e_before, 0.0)
+    stays = jnp.abs(change) <= small
+    rising = stays & (leaving >= 0) & (jnp.abs(rate_after - rate) > 1e-6 * jnp.abs(rate))
+    above = ~stays & (change > 0) & (jnp.abs(e_after - e_before) > small)
+    of_own = jnp.where(stays, SURFACE, jnp.where(change < 0, ARMED, DISARMED))
+    # the others: where the piece, then the transition, leaves them
+    middle = settle(status, e0, e_before, r > r0)
+    kept = (middle == SURFACE) & (jnp.abs(e_after - e_before) <= small)
+    of_other = jnp.where(kept, SURFACE, settle(middle, e_before, e_after, jnp.array(True)))
+    on_other = (middle == ARMED) & (jnp.abs(e_after) <= small) & (e_before < -small)
+    landed = jnp.any(jnp.where(own, rising | above, on_other))
+
+    hit = now | jnp.any(cross)
+    flags = jnp.where(hit & graze, GRAZE, 0) | jnp.where(hit & landed, LANDED_ON_EVENT, 0)
+    fired = Fired(hit, now, kind, r, before, after, jnp.where(own, of_own, of_other).astype(jnp.int32), e_after, flags)
+    nothing = missed(r1, y1, status, e0, e1, length > 0)
+    return jax.tree.map(lambda a, b: jnp.where(hit, a, b), fired, nothing)
+
+
+def missed(r1: jax.Array, y1: Any, status: jax.Array, e0: jax.Array, e1: jax.Array, moved: jax.Array) -> Fired:
+    """No event: the end of the piece."""
+    no, zero = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
+    return Fired(no, no, zero, r1, y1, y1, settle(status, e0, e1, moved), e1, zero)

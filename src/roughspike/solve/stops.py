@@ -1,0 +1,111 @@
+"""Where a run must stop: jumps of the driver and save times, laid out in the cells of the grid."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from roughspike.gradients.base import Local
+from roughspike.paths.realised import RealisedPath
+
+
+class Tables(eqx.Module):
+    """The path by cells, jumps and save times by cell and place r in (0, 1] of it; cell = steps where there is none."""
+
+    increments: jax.Array
+    areas: jax.Array | None
+    jump_cell: jax.Array
+    jump_r: jax.Array
+    jump_sizes: jax.Array
+    save_cell: jax.Array
+    save_r: jax.Array
+
+    def local(self, cell: jax.Array, jump: jax.Array, save: jax.Array) -> Local:
+        """The rows that an iteration needs; the last one beyond the end."""
+        cell = jnp.minimum(cell, self.increments.shape[0] - 1)
+        one = jnp.ones((), self.increments.dtype)
+        jumps, saves = self.jump_r.shape[0], self.save_r.shape[0]
+        return Local(
+            increment=self.increments[cell],
+            area=None if self.areas is None else self.areas[cell],
+            jump_r=self.jump_r[jnp.minimum(jump, jumps - 1)] if jumps else one,
+            jump_size=self.jump_sizes[jnp.minimum(jump, jumps - 1)] if jumps else self.increments[0] * 0,
+            save_r=self.save_r[jnp.minimum(save, saves - 1)] if saves else one,
+        )
+
+    def jump_here(self, cell: jax.Array, jump: jax.Array) -> jax.Array:
+        """Is the next jump in this cell?"""
+        last = self.jump_cell.shape[0] - 1
+        return (jump <= last) & (self.jump_cell[jnp.minimum(jump, last)] == cell)
+
+    def save_here(self, cell: jax.Array, save: jax.Array) -> jax.Array:
+        """Is the next save time in this cell?"""
+        last = self.save_cell.shape[0] - 1
+        return (save <= last) & (self.save_cell[jnp.minimum(save, last)] == cell)
+
+    def save_due(self, cell: jax.Array, save: jax.Array, end: jax.Array) -> jax.Array:
+        """Is the next save time in this cell, and reached at its place `end`?"""
+        if not self.save_cell.shape[0]:
+            return jnp.zeros((), bool)
+        last = self.save_cell.shape[0] - 1
+        return self.save_here(cell, save) & (self.save_r[jnp.minimum(save, last)] <= end)
+
+    def add(self, cell: jax.Array, jump: jax.Array, save: jax.Array, rows: Local) -> Tables:
+        """Add what `local` gave, per iteration, into tables of cotangents."""
+        pairs = [
+            (self.increments, cell, rows.increment),
+            (self.areas, cell, rows.area),
+            (self.jump_r, jump, rows.jump_r),
+            (self.jump_sizes, jump, rows.jump_size),
+            (self.save_r, save, rows.save_r),
+        ]
+        new = [t if t is None or not t.size else t.at[k].add(x, mode="drop") for t, k, x in pairs]
+        where = lambda x: (x.increments, x.areas, x.jump_r, x.jump_sizes, x.save_r)  # noqa: E731
+        return eqx.tree_at(where, self, new, is_leaf=lambda x: x is None)
+
+
+def make_tables(
+    path: RealisedPath | None, t0: jax.Array, h: jax.Array, steps: int, save_at: jax.Array | None
+) -> Tables:
+    """Lay out a path (None: no driver) and save times."""
+    dtype = t0.dtype
+    none = jnp.zeros(0, dtype)
+    jump_times = none if path is None else path.jump_times
+    jump_cell, jump_r = cells(jump_times, t0, h, steps, snap=0.0)
+    saves = none if save_at is None else save_at
+    save_cell, save_r = cells(saves, t0, h, steps, snap=float(jnp.finfo(dtype).eps) ** 0.5)
+    return Tables(
+        increments=jnp.zeros((1, 0), dtype) if path is None else path.increments,
+        areas=None if path is None else path.areas,
+        jump_cell=jump_cell,
+        jump_r=jump_r,
+        jump_sizes=jnp.zeros((0, 0), dtype) if path is None else path.jump_sizes,
+        save_cell=save_cell,
+        save_r=save_r,
+    )
+
+
+def cells(times: jax.Array, t0: jax.Array, h: jax.Array, steps: int, snap: float) -> tuple[jax.Array, jax.Array]:
+    """Cell and place r in (0, 1] of times in (t0, t1]; t0 is (0, 0), +inf is (steps, 1).
+
+    A place within `snap` of a grid point is that grid point, and then has no derivative of its own.
+    """
+    x = (times - t0) / h
+    finite = jnp.isfinite(x)
+    x = jnp.where(finite, x, 0.5)
+    x = jnp.where(jnp.abs(x - jnp.round(x)) <= snap, jnp.round(x), x)
+    cell = jnp.clip(jnp.ceil(jax.lax.stop_gradient(x)).astype(jnp.int32) - 1, 0, steps - 1)
+    r = x - cell.astype(x.dtype)
+    r = jnp.where(r > 1, 1.0, jnp.where(r < 0, 0.0, r)).astype(x.dtype)
+    return jnp.where(finite, cell, steps), jnp.where(finite, r, 1.0).astype(x.dtype)
+
+
+def cuts(save_at: np.ndarray, window: tuple[float, float], steps: int, dtype: np.dtype) -> int:
+    """How many iterations the save times may cost: those that are off the grid or at t0."""
+    x = (np.asarray(save_at, np.float64) - window[0]) / ((window[1] - window[0]) / steps)
+    # what rounding in `dtype` may take for a point off the grid counts as one
+    rounding = 4 * float(np.finfo(dtype).eps) * (steps + max(map(abs, window)) * steps / (window[1] - window[0]))
+    sure = (np.abs(x - np.round(x)) + rounding <= np.finfo(dtype).eps ** 0.5) & (np.round(x) > 0)
+    return int(np.sum(~sure))
