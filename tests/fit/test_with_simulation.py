@@ -64,7 +64,6 @@ def test_a_buffer_that_overflows_stops_the_run_with_the_reason():
     [
         ({}, "ExpectedSignatureLoss compares simulated with recorded spikes: say how many.*num_samples=128"),
         ({"num_samples": 0}, "num_samples must be a whole number of at least 1, got 0"),
-        ({"num_samples": 4, "windows": rs.Windows([0.0], [1.0])}, "cannot be restricted to windows.*trials of one"),
     ],
 )
 def test_bad_input(changes, message: str):

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from roughspike._types import default_float
-from roughspike.fit import fingerprint
 from roughspike.fit.advance import Chunk, State, advance, scores, start_state
 from roughspike.fit.checkpoint import Checkpoint, Record
 from roughspike.fit.history import extended
+from roughspike.fit.identity import configuration, identify
 from roughspike.fit.interrupt import Interrupt
 from roughspike.fit.progress import Progress
 from roughspike.fit.result import FitResult, score_name
@@ -66,6 +65,7 @@ def fit(
     callback: Callable[[Snapshot], Any] | None = None,
     learning_rate: float = 0.05,
     num_samples: int | None = None,
+    windows_per_step: int | None = None,
 ) -> FitResult:
     """Fit a model to recorded spikes by stochastic gradient descent.
 
@@ -95,22 +95,25 @@ def fit(
       `resume=False` an older one is set aside.
     - `callback`: called with a `Snapshot` after every chunk; if it returns True the run stops.
     - `num_samples`: simulations per step, for losses that simulate. Their score is minus the loss at a fixed key.
+      With `windows`, which must then be equally long, each is simulated so many times from the state in which the
+      recorded spikes before it leave the neuron: give many short ones, `windows=train.split(0.05)`.
+    - `windows_per_step`: how many of these windows, drawn anew, a step simulates; None for all.
 
     **Returns** a `FitResult`. **Raises** ValueError for arguments that do not go together, naming the remedy.
     """
     check_numbers(steps=steps, dt=dt, chunk=chunk, patience=patience, learning_rate=learning_rate, key=key)
-    loss = as_objective(loss, num_samples)
+    loss = as_objective(loss, num_samples, windows_per_step)
     check_data(data, windows, held_out, patience, loss)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs the folder of the checkpoint: pass checkpoint='runs/mine'")
     chosen = Trainable.select(cell, trainable)
     rule = _default_optimiser(learning_rate, steps) if optimiser is None else optimiser
     start = start_state(chosen, cell, rule)
-    config = _config(cell, loss, start, steps, dt, key, optimiser is None, learning_rate)
+    config = configuration(cell, loss, start, steps, dt, key, optimiser is None, learning_rate)
     prepared = _prepare(loss, cell, data, windows, held_out, dt)
     file = None
     if checkpoint is not None:
-        identity = _identity(cell, loss, chosen, start, config, data, windows, held_out)
+        identity = identify(cell, loss, chosen, start, config, data, windows, held_out)
         file = Checkpoint(checkpoint, identity, config["versions"])
     job = _Job(cell, loss, chosen, rule, _on_device(cell), prepared, key, steps, chunk, patience)
     run = _Run.begin(job, file, start, resume)
@@ -339,58 +342,3 @@ def _rate(data: SpikeTrain, windows: Windows | None) -> float:
 
 def _on_device(tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray | np.generic) else x, tree)
-
-
-def _config(
-    cell: Any, loss: Any, start: State, steps: int, dt: float, key: jax.Array, default: bool, learning_rate: float
-) -> dict[str, Any]:
-    states = [type(s).__name__ for s in jax.tree.leaves(start.optimiser, is_leaf=_is_named) if _is_named(s)]
-    rule = (
-        f"clip_by_global_norm(10), adam(cosine decay of {learning_rate:g} to a twentieth in {steps} steps)"
-        if default
-        else f"given by the caller, with the state {', '.join(states) or 'of no name'}"
-    )
-    return {
-        "steps": steps,
-        "dt": float(dt),
-        "key": fingerprint.key_numbers(key),
-        "optimiser": rule,
-        "loss": fingerprint.structure(loss),
-        "score": "minus the loss" if isinstance(loss, SimulatedObjective) else "bits per spike",
-        "model": type(cell).__name__,
-        "x64": bool(default_float() == np.float64),
-        "versions": fingerprint.versions(),
-        "platform": fingerprint.machine(),
-    }
-
-
-def _is_named(node: Any) -> bool:
-    return isinstance(node, tuple) and hasattr(node, "_fields")
-
-
-def _identity(
-    cell: Any,
-    loss: Any,
-    trainable: Trainable,
-    start: State,
-    config: dict[str, Any],
-    data: SpikeTrain,
-    windows: Windows | None,
-    held_out: SpikeTrain | Windows | None,
-) -> dict[str, Any]:
-    return {
-        "trainable": list(trainable.names),
-        "steps": config["steps"],
-        "dt": config["dt"],
-        "key": config["key"],
-        "optimiser": config["optimiser"],
-        "optimiser state": fingerprint.shapes(start.optimiser),
-        "x64": config["x64"],
-        "loss": config["loss"],
-        "loss values": fingerprint.digest(loss),
-        "data": fingerprint.digest(data),
-        "windows": fingerprint.digest(windows),
-        "held_out": fingerprint.digest(held_out),
-        "model structure": fingerprint.structure(cell),
-        "start values": fingerprint.leaf_digests(cell),
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from roughspike._types import SPIKE_BUFFER_FULL
+from roughspike._types import (
+    ROOT_NOT_CONVERGED,
+    SPIKE_BUFFER_FULL,
+    STEP_TOO_COARSE,
+    TOO_MANY_SPIKES_IN_A_STEP,
+    Result,
+    concrete,
+)
 from roughspike.likelihood.objective import AbstractObjective, check_data
+from roughspike.likelihood.starts import Cut, cut_windows, draw_start, window_starts
 from roughspike.losses.base import AbstractLoss
 from roughspike.networks.population import Population
-from roughspike.networks.simulate import Solution, simulate
-from roughspike.paths.spikes import SpikeTrain
+from roughspike.networks.simulate import simulate
+from roughspike.networks.windows import lanes_per_step, simulate_lanes
+from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
 from roughspike.paths.windows import Windows
+
+_INEXACT = STEP_TOO_COARSE | ROOT_NOT_CONVERGED
+_MOST_INEXACT = 0.01
+_FIRST_ROOM = 64
+_MOST_PER_STEP = 16
 
 
 class Prepared(eqx.Module):
@@ -27,21 +42,36 @@ class Prepared(eqx.Module):
     room: int = eqx.field(static=True)  # slots per neuron in the buffer of simulated spikes
 
 
-class SimulatedObjective(AbstractObjective):
-    """loss(simulated spikes, recorded spikes), with fresh simulations on the data's window in every step.
+class PreparedWindows(eqx.Module):
+    """The same for windows of a recording, each of which starts where the spikes before it leave the neuron."""
 
-    `fit` makes one of these from a loss such as `ExpectedSignatureLoss()`. Its `score` is minus the loss, always with
-    the same key: a figure to follow during training, in the loss's own unit. It is no bits per spike, it is noisy for
-    a small number of samples, and it cannot be compared between different losses.
+    cut: Cut
+    room: int = eqx.field(static=True)
+    per_step: int = eqx.field(static=True)  # spikes of one neuron that a step may hold
+
+
+class SimulatedObjective(AbstractObjective):
+    """loss(simulated spikes, recorded spikes), with fresh simulations in every step of the optimiser.
+
+    `fit` makes one of these from a loss such as `ExpectedSignatureLoss()`. Without windows, simulations on the data's
+    window are compared with all of its trials. With windows, each window of each trial is one condition: it is
+    simulated from the state in which the recorded spikes before it leave the neuron (`likelihood.starts`), with its own
+    input, and compared with the one train recorded there; the loss is the mean over conditions. Its trains have the
+    clock of the window: t0 = 0.
+
+    Its `score` is minus the loss, always with the same key: a figure to follow during training, in the loss's own unit.
+    It is no bits per spike, it is noisy for few samples, and it cannot be compared between different losses.
 
     **Arguments**
 
     - `loss`: a function of (simulated, recorded) SpikeTrains with a scalar value.
-    - `num_samples`: simulated trains in each step.
+    - `num_samples`: simulated trains in each step, for each window if there are windows.
+    - `windows_per_step`: how many conditions, drawn anew, a step looks at; None for all. The score uses all.
     """
 
     loss: Callable[[SpikeTrain, SpikeTrain], Any]
     num_samples: int = eqx.field(static=True)
+    windows_per_step: int | None = eqx.field(static=True, default=None)
 
     def prepare(
         self,
@@ -51,44 +81,49 @@ class SimulatedObjective(AbstractObjective):
         windows: Windows | None = None,
         dt: float,
         rate: float | None = None,
-    ) -> Prepared:
+    ) -> Prepared | PreparedWindows:
         """Check the data, and choose room for the spikes: from the data and from one run of the model as it is.
 
-        **Raises** ValueError for windows, and for a model whose simulation fails at the start.
+        **Raises** ValueError for windows of different lengths, and for a model whose simulation fails at the start.
         """
         del rate  # of a Poisson process to compare with: a loss has none
-        if windows is not None:
+        if windows is None and self.windows_per_step is not None:
             raise ValueError(
-                "a loss that simulates cannot be restricted to windows, since the neuron's state at their start is not "
-                "known: pass data that are trials of one window (read_spikes(window=...)), and held_out=other trials"
+                "windows_per_step chooses from windows: pass windows=Windows.tile(...) too, or leave it out"
             )
         check_data(cell, data, dt)
         recorded = SpikeTrain(np.asarray(data.times).reshape(-1, *data.times.shape[-2:]), data.t0, data.t1)
+        if windows is not None:
+            return self._prepare_windows(cell, recorded, windows, dt)
         sol = simulate(
             cell, t0=data.t0, t1=data.t1, dt=dt, key=jax.random.key(0), num_samples=max(self.num_samples, 32)
         )
-        if not bool(sol.result.ok):
-            raise ValueError(
-                "the model cannot be simulated at the start values: "
-                + "; ".join(sol.result.messages())
-                + "; choose other start values or a smaller dt"
-            )
-        most = max(int(jnp.max(sol.result.needed)), int(np.max(np.isfinite(recorded.times).sum(-1), initial=0)))
-        return Prepared(recorded, float(dt), room=8 + most + most // 2)
+        return Prepared(recorded, float(dt), _room(sol.result, recorded.times))
 
-    def __call__(self, cell: Population, prepared: Prepared, key: jax.Array) -> jax.Array:
+    def _prepare_windows(self, cell: Population, recorded: SpikeTrain, windows: Windows, dt: float) -> PreparedWindows:
+        cut = cut_windows(cell, recorded, windows, dt)
+        per_step = lanes_per_step(cell, cut.duration / cut.steps)
+        most = most_spikes(cell, cut)
+        if most is not None:  # the refractory time leaves no doubt
+            return PreparedWindows(cut, most, per_step)
+        while True:
+            tried = jax.tree.map(jnp.asarray, PreparedWindows(cut, _FIRST_ROOM, per_step))
+            result = _try_windows(cell, tried, max(2, 32 // cut.num_conditions), jax.random.key(0))
+            if per_step >= _MOST_PER_STEP or not bool(jnp.any(result.has(TOO_MANY_SPIKES_IN_A_STEP))):
+                return PreparedWindows(cut, _room(result, cut.recorded), per_step)
+            per_step *= 2
+
+    def __call__(self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array) -> jax.Array:
         """The loss on fresh simulations; NaN if one of them failed, so that no wrong number is minimised."""
-        sol = self._simulate(cell, prepared, key)
-        value = jnp.asarray(self.loss(sol.spikes, prepared.recorded))
-        return jnp.where(sol.result.ok, value, jnp.nan)
+        return self._value(cell, prepared, key, self.windows_per_step)
 
-    def score(self, cell: Population, prepared: Prepared, key: jax.Array) -> jax.Array:
+    def score(self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array) -> jax.Array:
         """Minus the loss."""
-        return -self(cell, prepared, key)
+        return -self._value(cell, prepared, key, None)
 
-    def complaint(self, cell: Population, prepared: Prepared, key: jax.Array) -> str:
+    def complaint(self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array) -> str:
         """Why the simulation of this step failed, and what to do; empty if it did not. Outside of `jit` only."""
-        result = self._simulate(cell, prepared, key).result
+        result = self._simulate(cell, prepared, key, self.windows_per_step)[2]
         if bool(jnp.any(result.has(SPIKE_BUFFER_FULL))):
             return (
                 f"a simulated train has {int(jnp.max(result.needed))} spikes and there is room for {prepared.room}, "
@@ -97,9 +132,25 @@ class SimulatedObjective(AbstractObjective):
             )
         return "; ".join(result.messages())
 
-    def _simulate(self, cell: Population, prepared: Prepared, key: jax.Array) -> Solution:
+    def _value(self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array, count: int | None):
+        simulated, recorded, result = self._simulate(cell, prepared, key, count)
+        if not isinstance(prepared, PreparedWindows):
+            return jnp.where(result.ok, jnp.asarray(self.loss(simulated, recorded)), jnp.nan)
+        values = by_condition(self.loss, simulated, recorded)
+        flags = result.flags.reshape(values.shape[0], -1)
+        inexact = jnp.any(flags & _INEXACT != 0, axis=-1)
+        failed = jnp.any(flags & ~_INEXACT != 0) | (jnp.mean(inexact.astype(values.dtype)) > _MOST_INEXACT)
+        kept = (~inexact).astype(values.dtype)
+        return jnp.where(failed, jnp.nan, jnp.sum(jnp.where(inexact, 0.0, values)) / jnp.sum(kept))
+
+    def _simulate(
+        self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array, count: int | None
+    ) -> tuple[SpikeTrain, SpikeTrain, Result]:
+        """Simulated and recorded spikes, and how the simulation ended."""
+        if isinstance(prepared, PreparedWindows):
+            return _simulate_windows(cell, prepared, self.num_samples, count, key)
         data = prepared.recorded
-        return simulate(
+        sol = simulate(
             cell,
             t0=data.t0,
             t1=data.t1,
@@ -108,25 +159,106 @@ class SimulatedObjective(AbstractObjective):
             num_samples=self.num_samples,
             max_spikes=prepared.room,
         )
+        return sol.spikes, data, sol.result
 
 
-def as_objective(loss: Any, num_samples: int | None) -> Any:
+def by_condition(loss: Callable[[SpikeTrain, SpikeTrain], Any], simulated: SpikeTrain, recorded: SpikeTrain):
+    """The loss of each condition, from trains of shape (conditions, samples, neurons, capacity) and, recorded,
+    (conditions, neurons, capacity): one observation per condition.
+    """
+    if not isinstance(loss, AbstractLoss):
+        return jax.vmap(lambda s, r: jnp.asarray(loss(_train(simulated, *s), _train(recorded, r, None))))(
+            (simulated.times, simulated.horizon), recorded.times[:, None]
+        )
+    # features of all conditions in one batch; only the comparison is by condition
+    conditions, samples = simulated.batch_shape
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (simulated.times, simulated.horizon))
+    x = loss.features(_train(simulated, *flat))
+    y = loss.features(_train(recorded, recorded.times, None))
+    return jax.vmap(loss.compare)(x.reshape(conditions, samples, -1), y[:, None])
+
+
+def most_spikes(cell: Population, cut: Cut) -> int | None:
+    """How many spikes the refractory time lets a window hold; None if that says too little."""
+    refractory = None if cell.neuron.refractory is None else concrete(cell.neuron.refractory)
+    if refractory is None or not refractory > 0:
+        return None
+    most = 2 + math.floor(cut.duration / float(refractory))
+    return most if most <= 2 * _FIRST_ROOM else None
+
+
+def _train(like: SpikeTrain, times: Any, horizon: Horizon | None) -> SpikeTrain:
+    return unchecked(times, like.t0, like.t1, like.onset, horizon)
+
+
+def _simulate_windows(
+    cell: Population, prepared: PreparedWindows, num_samples: int, count: int | None, key: jax.Array
+) -> tuple[SpikeTrain, SpikeTrain, Result]:
+    """Simulate `count` conditions (None: all), chosen at random, from where the recorded spikes leave the neuron.
+
+    Shapes (conditions, samples, neurons, capacity), and (conditions, neurons, capacity) of the recorded spikes.
+    """
+    cut = prepared.cut
+    choice_key, start_key, run_key = jax.random.split(key, 3)
+    starts, means = window_starts(cell, cut)
+    chosen = jnp.arange(cut.num_conditions)
+    if count is not None and count < cut.num_conditions:
+        chosen = jax.random.permutation(choice_key, cut.num_conditions)[:count]
+    starts = jax.tree.map(lambda x: x[chosen], starts)
+    run = simulate_lanes(
+        cell.neuron,
+        means[chosen % len(means)].reshape(-1, means.shape[-1]),
+        draw_start(cell.neuron, starts, num_samples, start_key),
+        h=cut.duration / cut.steps,
+        num_samples=num_samples,
+        capacity=prepared.room,
+        max_spikes_per_step=prepared.per_step,
+        key=run_key,
+    )
+    lanes = lambda x: jnp.swapaxes(x.reshape(len(chosen), cell.num_neurons, *x.shape[1:]), 1, 2)  # noqa: E731
+    spikes = unchecked(lanes(run.times), 0.0, cut.duration, horizon=Horizon(lanes(run.threshold), lanes(run.open)))
+    recorded = unchecked(jnp.asarray(cut.recorded, run.times.dtype)[chosen], 0.0, cut.duration)
+    return spikes, recorded, Result(run.flags.ravel(), run.needed.ravel())
+
+
+@eqx.filter_jit
+def _try_windows(cell: Population, prepared: PreparedWindows, num_samples: int, key: jax.Array) -> Result:
+    return _simulate_windows(cell, prepared, num_samples, None, key)[2]
+
+
+def _room(result: Result, recorded: Any) -> int:
+    """Slots for spikes. **Raises** ValueError if the model could not be simulated but for want of them."""
+    others = Result(result.flags & ~SPIKE_BUFFER_FULL, result.needed)
+    if not bool(others.ok):
+        raise ValueError(
+            "the model cannot be simulated at the start values: "
+            + "; ".join(others.messages())
+            + "; choose other start values or a smaller dt"
+        )
+    most = max(int(jnp.max(result.needed)), int(np.max(np.isfinite(recorded).sum(-1), initial=0)))
+    return 8 + most + most // 2
+
+
+def as_objective(loss: Any, num_samples: int | None, windows_per_step: int | None = None) -> Any:
     """`loss` if it is an objective by itself, else a `SimulatedObjective` of it.
 
     **Raises** ValueError if num_samples is missing for a loss that simulates, or given for one that does not.
     """
     if not (isinstance(loss, AbstractLoss) or _is_plain(loss)):
-        if num_samples is not None:
-            raise ValueError("num_samples is for losses that simulate; give a likelihood its number of samples itself")
+        for name, value in (("num_samples", num_samples), ("windows_per_step", windows_per_step)):
+            if value is not None:
+                raise ValueError(f"{name} is for losses that simulate; give a likelihood such numbers itself")
         return loss
     if num_samples is None:
         raise ValueError(
             f"{type(loss).__name__} compares simulated with recorded spikes: say how many simulations a step "
             "makes, for example num_samples=128"
         )
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int | np.integer) or num_samples < 1:
-        raise ValueError(f"num_samples must be a whole number of at least 1, got {num_samples!r}")
-    return SimulatedObjective(loss, int(num_samples))
+    for name, value in (("num_samples", num_samples), ("windows_per_step", windows_per_step)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+        if not whole and not (value is None and name == "windows_per_step"):
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return SimulatedObjective(loss, int(num_samples), windows_per_step)
 
 
 def _is_plain(loss: Any) -> bool:

@@ -33,6 +33,8 @@ def check_data(data: Any, windows: Windows | None, held_out: Any, patience: int 
     for method in ("prepare", "score", "__call__"):
         if not callable(getattr(loss, method, None)):
             raise ValueError(f"loss has no method {method}: pass an objective such as NegativeLogLikelihood()")
+    if windows is None and getattr(loss, "windows_per_step", None) is not None:
+        raise ValueError("windows_per_step chooses from windows: pass windows=Windows.tile(...) too, or leave it out")
     if patience is not None and held_out is None:
         raise ValueError("patience needs held-out data to watch: pass held_out=Windows(...) or a SpikeTrain")
     if held_out is not None and not isinstance(held_out, SpikeTrain | Windows):

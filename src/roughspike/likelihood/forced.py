@@ -41,10 +41,15 @@ class Forced(NamedTuple):
 
 def forced(cell: Population, segments: Segments, current: Any) -> Forced:
     """State of the neuron at every piece; `current` is what the cell's current prepared for the pieces."""
+    return forced_by(cell, segments, as_current(cell.current).means(current))
+
+
+def forced_by(cell: Population, segments: Segments, means: jax.Array) -> Forced:
+    """The same from the mean current over every piece."""
     neuron = cell.neuron
     mu1, mu2, dtype = neuron.mu[0], neuron.mu[1], neuron.mu.dtype
     h, spike, since = (jnp.asarray(x, dtype) for x in (segments.lengths, segments.spike, segments.since))
-    c = jnp.broadcast_to(as_current(cell.current).means(current), h.shape).astype(dtype)
+    c = jnp.broadcast_to(means, h.shape).astype(dtype)
     start = lambda x: jnp.broadcast_to(jnp.broadcast_to(x, (cell.num_neurons,)), h.shape[:-1]).astype(dtype)  # noqa: E731
 
     weight = jnp.zeros((), dtype) if neuron.self_weight is None else neuron.self_weight

@@ -45,14 +45,13 @@ class Segments(NamedTuple):
         return float(np.sum(self.lengths * self.inside))
 
 
-def lay_out(data: SpikeTrain, dt: float, windows: Windows | None = None) -> Segments:
+def lay_out(data: SpikeTrain, dt: float, windows: Windows | None = None, grid: np.ndarray | None = None) -> Segments:
     """Cut the window of every trial and neuron at a grid of step dt, at its spikes and at the edges of `windows`.
 
     A spike at a grid point or at an edge cuts once: it ends the piece before it, and belongs to the window that holds
-    that piece.
+    that piece. `grid`: cuts from data.t0 to data.t1, in place of the uniform ones.
     """
-    steps = num_steps(data.t0, data.t1, dt)
-    grid = np.linspace(data.t0, data.t1, steps + 1)
+    grid = np.linspace(data.t0, data.t1, num_steps(data.t0, data.t1, dt) + 1) if grid is None else grid
     if windows is not None:
         edges = np.unique([*windows.starts, *windows.stops])  # adjacent windows share an edge
         edges = edges[(edges > data.t0) & (edges < data.t1)]
