@@ -56,6 +56,7 @@ class EventNumbers(NamedTuple):
     leaving: Float[Array, "events kinds"]
 
 
+@eqx.filter_jit
 def measure_events(
     sde: EventSDE, times: Any, kinds: Any, before: Any, args: Any, rough: Sequence[bool] = (), key: Any = None
 ) -> EventNumbers:
@@ -77,7 +78,7 @@ def measure_events(
     def one(t: jax.Array, kind: jax.Array, y: Any, u: jax.Array) -> EventNumbers:
         return _measure(sde, t, kind, y, u, args, tuple(rough))
 
-    numbers = jax.vmap(one)(jnp.where(seen, times, 0.0), jnp.where(seen, kinds, 0), before, u)
+    numbers = jax.vmap(one)(jnp.where(seen, times, 0.0), jnp.where(seen, jnp.asarray(kinds), 0), before, u)
     return numbers._replace(flags=jnp.where(seen, numbers.flags, 0))
 
 
@@ -111,7 +112,7 @@ def _measure(sde: EventSDE, t: Any, kind: Any, y: Any, u: Any, args: Any, rough:
         sigma = columns(flat)
         moved = jnp.where(is_rough, jnp.abs(sigma @ gradient), 0.0)
         noise = jnp.max(moved)
-        flags |= jnp.where(jnp.any(moved > epsilon**0.5 * (jnp.abs(sigma) @ jnp.abs(gradient))), NOISE_MOVES_EVENT, 0)
+        flags += jnp.where(jnp.any(moved > epsilon**0.5 * (jnp.abs(sigma) @ jnp.abs(gradient))), NOISE_MOVES_EVENT, 0)
         # a smooth or jumping channel that moves the event function gives it a slope that the drift does not know
         driven = jnp.any(jnp.abs(sigma @ gradient) > epsilon**0.5 * (jnp.abs(sigma) @ jnp.abs(gradient)))
         flat_crossing = flat_crossing & ~driven
@@ -121,13 +122,13 @@ def _measure(sde: EventSDE, t: Any, kind: Any, y: Any, u: Any, args: Any, rough:
         gap = jnp.where(is_rough[:, None], jnp.abs(carried - there), 0.0)
         commutator = jnp.max(gap)
         scale = jnp.max(jnp.where(is_rough[:, None], jnp.maximum(jnp.abs(carried), jnp.abs(there)), 0.0))
-        flags |= jnp.where(commutator > epsilon**0.5 * scale, DOES_NOT_COMMUTE, 0)
-    flags |= jnp.where(flat_crossing, NO_SLOPE, 0)
+        flags += jnp.where(commutator > epsilon**0.5 * scale, DOES_NOT_COMMUTE, 0)
+    flags += jnp.where(flat_crossing, NO_SLOPE, 0)
     # 3.2: where the transition lands, and whether the flow leaves a surface there
     landing, leaving = jax.jvp(event, (t, after), (jnp.ones_like(t), drift(t, after)))
     _, weight = jax.jvp(lambda z: event(t, z), (after,), (after,))
     on_surface = jnp.abs(landing) <= 64 * epsilon * (jnp.abs(weight) + jnp.abs(event(t, flat)) + size)
-    flags |= jnp.where(jnp.any(on_surface & (leaving >= 0)), LANDS_ON_EVENT, 0)
+    flags += jnp.where(jnp.any(on_surface & (leaving >= 0)), LANDS_ON_EVENT, 0)
     return EventNumbers(flags, noise, slope, commutator, landing, leaving)
 
 

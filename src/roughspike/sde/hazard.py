@@ -94,7 +94,7 @@ class _Parts(eqx.Module):
         if self.base.transition is not None:
             mine = self.base.transition(t, state.y, jnp.minimum(kind, own - 1), u[: self.base.num_uniforms], args)
             y = jax.tree.map(lambda a, b: jnp.where(index >= 0, a, b), y, mine)
-        fired = jnp.arange(state.s.shape[0]) == index
+        fired = jnp.arange(state.s.shape[0], dtype=jnp.asarray(index).dtype) == index
         return HazardState(y, jnp.where(fired, jnp.log(u[0]) - self.alpha.astype(state.s.dtype), state.s))
 
 
