@@ -74,7 +74,11 @@ def spiking_network():
 
     def transition(t, y, kind, u, args):
         (v, i, s), fired = y, jnp.arange(2, dtype=kind.dtype) == kind
-        return v - 1.4 * fired, i + jnp.array([[0.0, 0.4], [-0.2, 0.0]])[kind], jnp.where(fired, jnp.log(u[0]), s)
+        return (
+            jnp.where(fired, v - 1.4, v),
+            i + jnp.array([[0.0, 0.4], [-0.2, 0.0]])[kind],
+            jnp.where(fired, jnp.log(u[0]), s),
+        )
 
     return rs.EventSDE(drift, diffusion, lambda t, y, args: y[2], transition, num_uniforms=1)
 
