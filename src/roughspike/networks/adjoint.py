@@ -30,7 +30,7 @@ def scan_with_adjoint(
     log_u: jax.Array,
 ) -> Scanned:
     """`scan_steps` with a backward pass of its own, for reverse mode. The noise is not differentiated."""
-    return scan_steps(static, trace, co, start, drive, normals, log_u)
+    return scan_steps(static._replace(differentiate=False), trace, co, start, drive, normals, log_u)
 
 
 @jax.tree_util.register_static
@@ -53,7 +53,8 @@ def _forward(static, trace, co, start, drive, normals, log_u):
     co, start, drive, normals, log_u = jax.tree.map(lambda x: x.value, given, is_leaf=is_primal)
     perturbed = jax.tree.map(lambda x: x.perturbed, (given[0], given[2]), is_leaf=is_primal)
     keep = ("v", "i") if start.rest is None else ("v", "i", "rest")
-    out, kept = run_scan(step_body(static, co, drive, log_u, keep), trace, start, drive, normals)
+    body = step_body(static._replace(differentiate=False), co, drive, log_u, keep)
+    out, kept = run_scan(body, trace, start, drive, normals)
     flags = _Perturbed(tuple(jax.tree.leaves(perturbed)))
     return out, (co, drive, normals, out.fractions, kept, flags, log_u.shape)
 
@@ -78,33 +79,35 @@ def _backward(static: Static, trace: bool, kept_by_forward: Any, cotangent: Scan
             for k, leaf in zip(summed, steady, strict=True):
                 filled[k] = leaf
             co, drive = jax.tree.unflatten(tree, filled)
-            unused = (jnp.zeros(shape, dtype),) * slots
+            unused = lambda slot: 0.0  # noqa: E731  a new threshold is not differentiated, and s enters linearly
             out = step(co, one, state, moving if changing else drive, tuple(normal), unused, tuple(known[:slots]))
             return out.state, jnp.stack(out.fractions)
 
         _, back = jax.vjp(replay, state, steady, moving)
         return back((p, jnp.where(known[:slots] >= 0, on_known[:slots], 0.0)))
 
-    def body(carry, inputs):
-        p, total = carry
-        kept, known, on_known, normal, moving, on_v = inputs
-        if on_v is not None:
-            p = p._replace(v=p.v + on_v)
-        state = State(kept["v"], kept["i"], jnp.zeros(shape, dtype), kept.get("rest"))
-        operands = (state, known, normal, moving, p, on_known)
-        one = functools.partial(pull, 1)
-        if static.max_spikes == 1:
-            p, more, on_moving = one(*operands)
-        else:  # several spikes of one neuron in a step are rare
-            many = functools.partial(pull, static.max_spikes)
-            p, more, on_moving = jax.lax.cond(jnp.any(known[1:] >= 0), many, one, *operands)
-        on_moving = jax.tree.map(lambda x: jnp.sum(x, axis=-1, keepdims=True), on_moving)
-        return (p, [a + b for a, b in zip(total, more, strict=True)]), on_moving
+    def sweep(slots: int, start, inputs):
+        def body(carry, inputs):
+            p, total = carry
+            kept, known, on_known, normal, moving, on_v = inputs
+            if on_v is not None:
+                p = p._replace(v=p.v + on_v)
+            state = State(kept["v"], kept["i"], jnp.zeros(shape, dtype), kept.get("rest"))
+            p, more, on_moving = pull(slots, state, known, normal, moving, p, on_known)
+            on_moving = jax.tree.map(lambda x: jnp.sum(x, axis=-1, keepdims=True), on_moving)
+            return (p, [a + b for a, b in zip(total, more, strict=True)]), on_moving
+
+        return jax.lax.scan(body, start, inputs, reverse=True)
 
     nothing = [jnp.zeros(shape, dtype) for _ in summed]
     moving = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], shape[-1])), drive) if changing else None
     inputs = (kept, fractions, on_fractions, normals, moving, on_v)
-    (p, total), on_moving = jax.lax.scan(body, (p, nothing), inputs, reverse=True)
+    one = functools.partial(sweep, 1)
+    if static.max_spikes == 1:
+        (p, total), on_moving = one((p, nothing), inputs)
+    else:  # several spikes of one neuron in a step are rare
+        many = functools.partial(sweep, static.max_spikes)
+        (p, total), on_moving = jax.lax.cond(jnp.any(fractions[:, 1:] >= 0), many, one, (p, nothing), inputs)
 
     found = [jnp.zeros_like(leaf) for leaf in leaves]
     for k, value in zip(summed, total, strict=True):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from roughspike._types import NOT_FINITE
 from roughspike.networks.step import Coefficients, State, Static, step
 
 
@@ -47,6 +48,7 @@ def run_scan(
     zero = jnp.zeros(start.v.shape, jnp.int32)
     inputs = (normals, drive if drive[0].ndim == 3 else None)
     (end, _, flags), (fractions, counts, membrane, kept) = jax.lax.scan(body, (start, zero, zero), inputs)
+    flags = flags | jnp.where(jnp.isfinite(end.v + end.i + end.s), 0, NOT_FINITE).astype(jnp.int32)  # it stays so
     return Scanned(fractions, counts, membrane if trace else None, end, flags), kept
 
 
@@ -63,10 +65,11 @@ def step_body(
     def body(carry, inputs):
         state, count, flags = carry
         normal, changing = inputs
-        upcoming = tuple(
-            jnp.take_along_axis(log_u, jnp.minimum(count + slot, last)[None], axis=0)[0]
-            for slot in range(1, static.max_spikes + 1)
-        )
+
+        def upcoming(slot: int) -> jax.Array:
+            interval = jnp.minimum(count + slot + 1, last)[None]
+            return jnp.take_along_axis(log_u, interval, axis=0, mode="promise_in_bounds")[0]
+
         out = step(co, static, state, drive if changing is None else changing, tuple(normal), upcoming)
         count = count + sum((r >= 0).astype(jnp.int32) for r in out.fractions)
         kept = {name: getattr(state, name) for name in keep}

@@ -160,7 +160,7 @@ def _simulate(
         driver=driver,
         keep=neuron.reset.keep,
         max_spikes=per_step,
-        iterations=4 if dtype == jnp.float32 else 6,
+        iterations=1 if dtype == jnp.float32 else 2,
         tolerance=1e-4 if dtype == jnp.float32 else 1e-9,
     )
     means = _half_means(current, prepared, steps, network.num_neurons)

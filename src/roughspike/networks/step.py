@@ -6,7 +6,7 @@ Inside a step of length h, at the fraction r = (t - t_n) / h:
     after a spike at r*  v(r) + e^{-mu1 (r - r*) h} dv + kappa((r - r*) h) di,  dv, di the jumps of v and i
     hazard               lambda = the quadratic through its values at both ends and the middle of a piece [begin, 1]
     threshold            s = s(begin) + a cubic; over the full piece this is Simpson's rule
-    spike                the root of the cubic: Newton without an exponential
+    spike                the root of the cubic: no exponential
 
 A step is cut at each of its spikes and at the end of each refractory period. A root is differentiated by equation (6),
 d tau = -Ds / lambda(v-), never through the iterations. All arrays have the shape (neurons, samples).
@@ -14,13 +14,14 @@ d tau = -Ds / lambda(v-), never through the iterations. All arrays have the shap
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from roughspike._types import NOT_FINITE, ROOT_NOT_CONVERGED, STEP_TOO_COARSE, TOO_MANY_SPIKES_IN_A_STEP
-from roughspike.networks.cubic import Hazard, differentiate_root, first_root, through
+from roughspike._types import ROOT_NOT_CONVERGED, STEP_TOO_COARSE, TOO_MANY_SPIKES_IN_A_STEP
+from roughspike.networks.cubic import Hazard, differentiate_root, first_root, polish, through
 from roughspike.neurons.escape import AbstractEscape
 from roughspike.neurons.flow import convolve, kappa
 from roughspike.neurons.lif import SLIF
@@ -53,8 +54,9 @@ class Static(NamedTuple):
     driver: AbstractDriver
     keep: float
     max_spikes: int  # per step
-    iterations: int  # of Newton
+    iterations: int  # of the root search
     tolerance: float  # on the threshold variable at a root
+    differentiate: bool = True  # the forward pass of the hand-written adjoint needs no derivative of a root
 
 
 class State(NamedTuple):
@@ -86,12 +88,18 @@ class _Path(NamedTuple):
 
 
 class _Jump(NamedTuple):
-    """The last spike of a neuron in this step: when, and what all its spikes so far add to v and i just after it."""
+    """The last spike of a neuron in this step: when, what its spikes so far add to v and i, and what is left of it.
+
+    `early`, `half` are the decays of v from the spike to `begin`, where the hazard starts again, and from there to the
+    middle of what is left of the step (once more, to its end).
+    """
 
     at: jax.Array
     dv: jax.Array
     di: jax.Array | None
-    begin: jax.Array  # where the hazard starts again
+    begin: jax.Array
+    early: jax.Array | float
+    half: jax.Array
     s: jax.Array
 
 
@@ -147,7 +155,7 @@ def step(
     state: State,
     drive: tuple[jax.Array, jax.Array],
     normals: tuple[jax.Array, ...],
-    log_u: tuple[jax.Array, ...],
+    log_u: Callable[[int], jax.Array | float],
     known: tuple[jax.Array, ...] | None = None,
 ) -> Step:
     """Advance every neuron by one step.
@@ -156,7 +164,7 @@ def step(
 
     - `drive`: what `driven` returns.
     - `normals`: one array per normal of the driver and Brownian motion.
-    - `log_u`: log u of the next intervals, one array for each spike that a step may hold.
+    - `log_u`: log u of the interval after the spike in this slot of the step.
     - `known`: the fractions that an earlier call found, to differentiate a step without searching again.
     """
     middle = co.decay_half * state.v + co.kappa_half * state.i + drive[0]
@@ -170,45 +178,60 @@ def step(
     hazard, begin = _hazard_before(co, static, path, middle, end, state.rest)
     s_end = state.s + hazard.total
     spiked = s_end >= 0 if known is None else known[0] >= 0
-    x, flags = _spike(static, hazard, state.s, spiked, _slot(known, 0, begin))
-    jump = _jump(co, static, path, None, begin + x * (1 - begin), log_u[0])
-    after = _hazard_after(co, static, path, jump)
+    x, missed = _spike(static, hazard, state.s, spiked, _slot(known, 0, begin))
+    jump = _jump(co, static, path, None, begin + x * (1 - begin), log_u(0) - co.alpha)
+    v_end, after = _after(co, static, path, end, jump)
     s_end = jnp.where(spiked, jump.s + after.total, s_end)
-    flags = flags | _flag(hazard.dips_below_zero | (spiked & after.dips_below_zero), STEP_TOO_COARSE)
+    coarse = hazard.dips_below_zero | (spiked & after.dips_below_zero)
     fractions = [jnp.where(spiked, jump.at, -1.0)]
 
-    again = spiked & (s_end >= 0) if known is None else spiked
+    carry = _Rest(jump, v_end, s_end, spiked & (s_end >= 0), coarse, missed)
     for slot in range(1, static.max_spikes):
-        again = again if known is None else known[slot] >= 0
-        jump, s_end, more, fraction = _another(co, static, path, jump, s_end, again, log_u[slot], known, slot)
-        flags, again = flags | more, again & (s_end >= 0)
+        carry = carry._replace(again=carry.again if known is None else known[slot] >= 0)
+        carry, fraction = _another(co, static, path, end, carry, log_u, known, slot)
         fractions.append(fraction)
+    jump, v_end, s_end, again, coarse, missed = carry
 
-    v = jnp.where(spiked, end + _later(co, static, jump, 1.0), end)
     i = end_i
     if jump.di is not None:
         i = jnp.where(spiked, end_i + jump.di * jnp.exp(-co.mu2 * (1 - jump.at) * static.h), end_i)
-    flags = flags | _flag(again if known is None else jnp.zeros_like(again), TOO_MANY_SPIKES_IN_A_STEP)
-    flags = flags | _flag(~jnp.isfinite(s_end + v + i), NOT_FINITE)
-    return Step(State(v, i, s_end, _rest(co, static, state.rest, jump, spiked)), tuple(fractions), flags)
+    flags = _flag(coarse, STEP_TOO_COARSE) + _flag(missed, ROOT_NOT_CONVERGED)
+    if known is None:
+        flags = flags + _flag(again, TOO_MANY_SPIKES_IN_A_STEP)
+    state = State(jnp.where(spiked, v_end, end), i, s_end, _rest(co, static, state.rest, jump, spiked))
+    return Step(state, tuple(fractions), flags)
 
 
-def _another(co, static, path, jump, s_end, again, log_u, known, slot):
+class _Rest(NamedTuple):
+    """What is known after some spikes of a step: v and s at its end, and which neurons spike once more before it."""
+
+    jump: _Jump
+    v_end: jax.Array
+    s_end: jax.Array
+    again: jax.Array
+    coarse: jax.Array
+    missed: jax.Array
+
+
+def _another(co, static, path, end, carry: _Rest, log_u, known, slot) -> tuple[_Rest, jax.Array]:
     """One more spike inside the step for the neurons `again`. Rare: the branch costs nothing until one occurs."""
 
-    def search(jump, s_end):
-        hazard = _hazard_after(co, static, path, jump)
-        x, flags = _spike(static, hazard, jump.s, again, _slot(known, slot, jump.begin))
-        nxt = _jump(co, static, path, jump, jump.begin + x * (1 - jump.begin), log_u)
-        after = _hazard_after(co, static, path, nxt)
-        flags = flags | _flag(again & after.dips_below_zero, STEP_TOO_COARSE)
-        chosen = jax.tree.map(lambda a, b: jnp.where(again, a, b), nxt, jump)
-        return chosen, jnp.where(again, nxt.s + after.total, s_end), flags, jnp.where(again, nxt.at, -1.0)
+    def search(carry: _Rest):
+        jump, again = carry.jump, carry.again
+        hazard = _after(co, static, path, end, jump)[1]
+        x, missed = _spike(static, hazard, jump.s, again, _slot(known, slot, jump.begin))
+        nxt = _jump(co, static, path, jump, jump.begin + x * (1 - jump.begin), log_u(slot) - co.alpha)
+        v_end, after = _after(co, static, path, end, nxt)
+        s_end = nxt.s + after.total
+        coarse = carry.coarse | (again & after.dips_below_zero)
+        new = _Rest(nxt, v_end, s_end, again & (s_end >= 0), coarse, carry.missed | missed)
+        chosen = jax.tree.map(lambda a, b: jnp.where(again, a, b), new, carry)
+        return chosen._replace(again=new.again), jnp.where(again, nxt.at, -1.0)
 
-    def skip(jump, s_end):
-        return jump, s_end, jnp.zeros_like(again, jnp.int32), jnp.full_like(jump.at, -1.0)
+    def skip(carry: _Rest):
+        return carry, jnp.full_like(carry.jump.at, -1.0)
 
-    return jax.lax.cond(jnp.any(again), search, skip, jump, s_end)
+    return jax.lax.cond(jnp.any(carry.again), search, skip, carry)
 
 
 def _hazard_before(co, static, path, middle, end, rest) -> tuple[Hazard, Any]:
@@ -216,7 +239,7 @@ def _hazard_before(co, static, path, middle, end, rest) -> tuple[Hazard, Any]:
     if rest is None:
         rates = (_rate(co, static, path.v, 0.0), _rate(co, static, middle, 0.5), _rate(co, static, end, 1.0))
         return through(*rates, static.h), 0.0
-    begin = jnp.minimum(rest / static.h, 1.0)
+    begin = _at_most_one(rest / static.h)
     half = 0.5 * (1 + begin)
     rates = (
         _rate(co, static, path(begin), begin),
@@ -226,15 +249,24 @@ def _hazard_before(co, static, path, middle, end, rest) -> tuple[Hazard, Any]:
     return through(*rates, (1 - begin) * static.h), begin
 
 
-def _hazard_after(co, static, path, jump: _Jump) -> Hazard:
-    """Hazard from `jump.begin` to the end of the step."""
+def _after(co, static, path, end, jump: _Jump) -> tuple[jax.Array, Hazard]:
+    """v at the end of the step, and the hazard from `jump.begin` to there, after a spike."""
+    rest = (1 - jump.begin) * static.h
     half = 0.5 * (1 + jump.begin)
+    early, middle = jump.dv * jump.early, jump.dv * jump.early * jump.half
+    late = middle * jump.half
+    if jump.di is not None:
+        since = (jump.begin - jump.at) * static.h
+        early = early + jump.di * kappa(co.mu1, co.mu2, since)
+        middle = middle + jump.di * kappa(co.mu1, co.mu2, since + 0.5 * rest)
+        late = late + jump.di * kappa(co.mu1, co.mu2, since + rest)
+    v_end = end + late
     rates = (
-        _rate(co, static, path(jump.begin) + _later(co, static, jump, jump.begin), jump.begin),
-        _rate(co, static, path(half) + _later(co, static, jump, half), half),
-        _rate(co, static, path(1.0) + _later(co, static, jump, 1.0), 1.0),
+        _rate(co, static, path(jump.begin) + early, jump.begin),
+        _rate(co, static, path(half) + middle, half),
+        _rate(co, static, v_end, 1.0),
     )
-    return through(*rates, (1 - jump.begin) * static.h)
+    return v_end, through(*rates, rest)
 
 
 def _rate(co: Coefficients, static: Static, v: jax.Array, r: Any) -> jax.Array:
@@ -242,23 +274,15 @@ def _rate(co: Coefficients, static: Static, v: jax.Array, r: Any) -> jax.Array:
     return jnp.exp(co.escape.mean_log_rate(v, co.variance * static.driver.bridge_variance(r, static.h)))
 
 
-def _later(co: Coefficients, static: Static, jump: _Jump, r: Any) -> jax.Array:
-    """What the spikes of this step add to v at r >= jump.at."""
-    elapsed = (r - jump.at) * static.h
-    added = jump.dv * jnp.exp(-co.mu1 * elapsed)
-    return added if jump.di is None else added + jump.di * kappa(co.mu1, co.mu2, elapsed)
-
-
 def _spike(static: Static, hazard: Hazard, s: jax.Array, spiked: jax.Array, known: Any) -> tuple[jax.Array, jax.Array]:
-    """Fraction of the piece at which s reaches 0, with its derivative; 1/2 where there is no spike."""
-    flags = jnp.zeros_like(spiked, jnp.int32)
+    """Fraction of the piece at which s reaches 0, with its derivative (1/2 where there is no spike); is it missed?"""
+    missed = jnp.zeros_like(spiked)
     if known is None:
-        x = first_root(*jax.lax.stop_gradient((hazard, s)), static.iterations)
-        missed = jnp.abs(s + hazard.integral(x)) > static.tolerance * (1 + jnp.abs(s))
-        flags = _flag(spiked & missed, ROOT_NOT_CONVERGED)
-    else:
-        x = known
-    return differentiate_root(hazard, s, jnp.where(spiked, x, 0.5), spiked), flags
+        given = jax.lax.stop_gradient((hazard, s))
+        known = polish(*given, jnp.where(spiked, first_root(*given, spiked, static.iterations), 0.5))
+        missed = spiked & ~(jnp.abs(s + hazard.integral(known)) <= static.tolerance * (1 + jnp.abs(s)))
+    known = jnp.where(spiked, known, 0.5)
+    return differentiate_root(hazard, s, known, spiked) if static.differentiate else known, missed
 
 
 def _slot(known: tuple[jax.Array, ...] | None, slot: int, begin: Any) -> Any:
@@ -269,17 +293,25 @@ def _slot(known: tuple[jax.Array, ...] | None, slot: int, begin: Any) -> Any:
     return (known[slot] - begin) / jnp.maximum(1 - begin, jnp.finfo(known[slot].dtype).tiny)
 
 
-def _jump(co: Coefficients, static: Static, path: _Path, last: _Jump | None, at: jax.Array, log_u: jax.Array) -> _Jump:
+def _jump(co: Coefficients, static: Static, path: _Path, last: _Jump | None, at: jax.Array, s: jax.Array) -> _Jump:
     """The transition at r = `at`: v+ = keep v- + shift, i+ = i- + self weight, s+ = log u - alpha, hazard off."""
-    earlier = 0.0 if last is None else _later(co, static, last, at)
-    before = path(at) + earlier
-    dv = earlier + (static.keep - 1.0) * before + co.shift if static.keep != 1.0 else earlier + co.shift
-    di = None
-    if co.self_weight is not None:
-        carried = 0.0 if last is None or last.di is None else last.di * jnp.exp(-co.mu2 * (at - last.at) * static.h)
-        di = jnp.broadcast_to(carried + co.self_weight, at.shape)
-    begin = at if co.refractory is None else jnp.minimum(at + co.refractory / static.h, 1.0)
-    return _Jump(at, jnp.broadcast_to(dv, at.shape), di, begin, log_u - co.alpha)
+    earlier, carried = 0.0, 0.0
+    if last is not None:
+        elapsed = (at - last.at) * static.h
+        earlier = last.dv * jnp.exp(-co.mu1 * elapsed)
+        if last.di is not None:
+            earlier = earlier + last.di * kappa(co.mu1, co.mu2, elapsed)
+            carried = last.di * jnp.exp(-co.mu2 * elapsed)
+    dv = earlier + co.shift
+    if static.keep != 1.0:
+        dv = dv + (static.keep - 1.0) * (path(at) + earlier)
+    di = None if co.self_weight is None else jnp.broadcast_to(carried + co.self_weight, at.shape)
+    begin, early = at, jnp.ones_like(at)
+    if co.refractory is not None:
+        begin = _at_most_one(at + co.refractory / static.h)
+        early = jnp.exp(-co.mu1 * (begin - at) * static.h)
+    half = jnp.exp(-0.5 * co.mu1 * (1 - begin) * static.h)
+    return _Jump(at, jnp.broadcast_to(dv, at.shape), di, begin, early, half, jnp.broadcast_to(s, at.shape))
 
 
 def _rest(co: Coefficients, static: Static, rest: Any, jump: _Jump, spiked: jax.Array) -> Any:
@@ -288,6 +320,11 @@ def _rest(co: Coefficients, static: Static, rest: Any, jump: _Jump, spiked: jax.
         return None
     after_spike = jnp.maximum(co.refractory - (1 - jump.at) * static.h, 0.0)
     return jnp.where(spiked, after_spike, jnp.maximum(rest - static.h, 0.0))
+
+
+def _at_most_one(r: jax.Array) -> jax.Array:
+    """min(r, 1), whose derivative jnp.minimum would get by a division."""
+    return jnp.where(r < 1, r, 1.0)
 
 
 def _flag(where: jax.Array, flag: int) -> jax.Array:

@@ -66,7 +66,9 @@ class ExponentialEscape(AbstractEscape):
 
     def log_rate(self, v: jax.Array) -> jax.Array:
         """beta min(v - v_th, 10) - log tau_s."""
-        return self.beta * jnp.minimum(v - self.v_th, 10.0) - jnp.log(self.tau_s)
+        above = v - self.v_th
+        above = jnp.where(above < 10.0, above, 10.0)  # jnp.minimum would divide in its derivative
+        return self.beta * above - jnp.log(self.tau_s)
 
     def curvature(self, v: jax.Array) -> jax.Array:
         """beta^2."""
