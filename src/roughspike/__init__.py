@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from roughspike.sde.marcus import ItoJump as ItoJump
     from roughspike.sde.marcus import MarcusJump as MarcusJump
     from roughspike.sde.problem import EventSDE as EventSDE
+    from roughspike.signatures.kernel import SignatureKernel as SignatureKernel
+    from roughspike.signatures.static import RBFKernel as RBFKernel
     from roughspike.signatures.truncated import expected_signature as expected_signature
     from roughspike.signatures.truncated import marcus_lift as marcus_lift
     from roughspike.signatures.truncated import signature as signature
@@ -108,6 +110,8 @@ _HOME = {
     "marcus_lift": "signatures.truncated",
     "signature": "signatures.truncated",
     "expected_signature": "signatures.truncated",
+    "SignatureKernel": "signatures.kernel",
+    "RBFKernel": "signatures.static",
     "ExpectedSignatureLoss": "losses.signature",
     "FirstSpikesLoss": "losses.first_spikes",
     "EnergyScore": "losses.energy",

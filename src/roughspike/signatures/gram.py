@@ -1,0 +1,138 @@
+"""Gram matrices: trains and paths to blocks of pairs, with the orders that the data need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from roughspike._types import as_float, is_concrete
+from roughspike.paths.spikes import SpikeTrain
+from roughspike.signatures.goursat import goursat
+from roughspike.signatures.orders import Extent, choose, estimated_error, extent_of, general_order, ladder
+from roughspike.signatures.pairs import pair_kernels, slots_of
+from roughspike.signatures.static import AbstractStaticKernel, path_products
+from roughspike.signatures.sweep import Orders
+
+_MOST_PRODUCTS = 4 * 10**6  # rectangles of one block of paths
+
+
+def pair_list(n: int, m: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of all pairs, or of those with i <= j if there is only one set."""
+    if m is None:
+        return np.triu_indices(n)
+    first, second = np.divmod(np.arange(n * m), m)
+    return first, second
+
+
+def as_matrix(values: jax.Array, n: int, m: int | None) -> jax.Array:
+    """The Gram matrix from its listed pairs."""
+    if m is not None:
+        return values.reshape(n, m)
+    i, j = np.triu_indices(n)
+    where = np.zeros((n, n), np.int32)
+    where[i, j] = where[j, i] = np.arange(len(i))
+    return values[where]
+
+
+def spike_gram(
+    x: SpikeTrain, y: SpikeTrain | None, time_weight: Any, jump_size: Any, tol: float, orders: Orders | None
+) -> tuple[jax.Array, Any]:
+    """Kernels of all pairs of trains without ties, and the estimated error."""
+    sets = (x,) if y is None else (x, y)
+    times = [as_float(train.times) for train in sets]
+    dtype = jnp.result_type(*times)
+    weight, size = jnp.asarray(time_weight, dtype), jnp.square(jnp.asarray(jump_size, dtype))
+    windows = [(train.t0, train.t1) for train in sets]
+    arguments = (tuple(t.astype(dtype) for t in times), weight, size)
+    run = lambda chosen: _spike_values(arguments, tuple(windows), chosen)  # noqa: E731
+    extent = _extent(jax.lax.stop_gradient(arguments), windows)
+    if orders is not None:
+        return run(orders), sum(estimated_error(extent, orders))
+    if is_concrete(extent, arguments):
+        orders, error = choose(extent, tol)
+        return run(orders), error
+    rungs = ladder(tol)
+    errors = jnp.stack([jnp.asarray(sum(estimated_error(extent, rung))) for rung in rungs])
+    rung = jnp.minimum(jnp.sum(errors > tol / 2), len(rungs) - 1)
+    values = jax.lax.switch(rung, [lambda a, o=o: _spike_values(a, tuple(windows), o) for o in rungs], arguments)
+    return values, errors[rung]
+
+
+def _extent(arguments: tuple, windows: list[tuple[float, float]]) -> Extent:
+    times, weight, size = arguments
+    xp = np if is_concrete(arguments) else jnp
+    moves, counts = [], []
+    for found, (t0, t1) in zip(times, windows, strict=True):
+        found = xp.asarray(found)
+        flat = xp.sort(found.reshape(found.shape[0], -1), axis=-1)
+        flat = xp.where(xp.isfinite(flat), flat, t1)
+        edge = xp.full_like(flat[:, :1], t0), xp.full_like(flat[:, :1], t1)
+        moves.append(xp.diff(xp.concatenate([edge[0], flat, edge[1]], axis=-1), axis=-1) * xp.asarray(weight))
+        counts.append(xp.sum(xp.isfinite(found), axis=-1))
+    length = max(t1 - t0 for t0, t1 in windows) * xp.asarray(weight)
+    return extent_of((moves[0], moves[-1]), (counts[0], counts[-1]), length, xp.asarray(size))
+
+
+@jax.jit(static_argnums=(1, 2))
+def _spike_values(arguments: tuple, windows: tuple, orders: Orders) -> jax.Array:
+    times, weight, size = arguments
+    rows = [slots_of(t, window[0], window[1], orders.pieces) for t, window in zip(times, windows, strict=True)]
+    # only the product of both time weights counts, so x takes it all
+    x, y = rows[0]._replace(moves=rows[0].moves * jnp.square(weight)), rows[-1]
+    m = None if len(rows) == 1 else times[1].shape[0]
+    first, second = pair_list(times[0].shape[0], m)
+    values = pair_kernels(x, y, size, jnp.asarray(first), jnp.asarray(second), orders)
+    return as_matrix(jnp.asarray(values), times[0].shape[0], m)
+
+
+def path_gram(
+    x: jax.Array, y: jax.Array | None, static: AbstractStaticKernel, tol: float, orders: tuple[int, ...] | None
+) -> tuple[jax.Array, Any]:
+    """Kernels of all pairs of piecewise linear paths (n, vertices, channels), and the estimated error."""
+    for name, path in (("x", x), ("y", y)):
+        if path is not None and (path.ndim != 3 or path.shape[1] < 2 or path.shape[2] != x.shape[2]):
+            raise ValueError(
+                f"{name} must be a SpikeTrain with one batch axis or paths of shape (n, vertices, channels), with 2 "
+                f"vertices or more and as many channels as the other, got {path.shape}"
+            )
+    pair = (x, x if y is None else y)
+    if orders is not None:
+        order, pieces, error = orders[0], orders[-1] if len(orders) > 1 else 1, jnp.nan
+    elif is_concrete(pair, static):
+        order, pieces, error = _path_order(*pair, static, tol)
+    else:
+        order, pieces, error = 8 if tol < 1e-6 else 6, 1, jnp.nan
+    return _path_values(x, y, static, order, pieces), error
+
+
+def _path_order(x: jax.Array, y: jax.Array, static: AbstractStaticKernel, tol: float) -> tuple[int, int, float]:
+    """From the largest strip of a few pairs."""
+    a, b = (path[np.linspace(0, path.shape[0] - 1, min(6, path.shape[0])).astype(int)] for path in (x, y))
+    i, j = pair_list(a.shape[0], b.shape[0])
+    rho = np.moveaxis(np.asarray(path_products(static, a[i], b[j])), -1, 0)
+    z = max(float(np.abs(np.cumsum(rho, axis=axis)).max()) for axis in (1, 2))
+    whole = float(np.abs(rho.sum(axis=(1, 2))).min())
+    return general_order(z, max(whole, z), max(x.shape[1], y.shape[1]) - 1, tol)
+
+
+@jax.jit(static_argnums=(3, 4))
+def _path_values(x: jax.Array, y: jax.Array | None, static: AbstractStaticKernel, order: int, pieces: int) -> jax.Array:
+    other, m = (x, None) if y is None else (y, y.shape[0])
+    first, second = pair_list(x.shape[0], m)
+    cells = pieces**2 * x.shape[1] * other.shape[1]
+    lanes = min(128, max(8, _MOST_PRODUCTS // cells // 8 * 8), -(-len(first) // 8) * 8)
+    blocks = -(-len(first) // lanes)
+    rows = lambda index: jnp.asarray(np.resize(index, blocks * lanes).reshape(blocks, lanes))  # noqa: E731
+
+    @jax.checkpoint
+    def block(index: tuple[jax.Array, jax.Array]) -> jax.Array:
+        rho = path_products(static, x[index[0]], other[index[1]])
+        if pieces > 1:
+            rho = jnp.repeat(jnp.repeat(rho / pieces**2, pieces, axis=0), pieces, axis=1)
+        return goursat(rho, order)
+
+    values = jax.lax.map(block, (rows(first), rows(second))).reshape(-1)[: len(first)]
+    return as_matrix(values, x.shape[0], m)

@@ -1,0 +1,110 @@
+"""The kernel of listed pairs of spike trains: blocks of pairs through the sweep, and the derivative of all of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from roughspike.signatures.sweep import Orders, Slots, Wanted, backward, forward
+
+_MOST_STORED = 6 * 10**6  # numbers that one block may keep for its adjoint sweep
+
+
+class Trains(NamedTuple):
+    """Trains as rows of slots: see `sweep.Slots`; one row per train."""
+
+    moves: jax.Array  # (trains, slots)
+    owner: jax.Array  # (trains, slots), -1 where nothing jumps
+    used: jax.Array  # (trains,)
+
+
+def slots_of(times: jax.Array, t0: float, t1: float, pieces: int = 1) -> Trains:
+    """Rows of slots from spike times (trains, neurons, capacity): the last slot in use moves to t1.
+
+    `pieces` cuts each time move into equal ones, which changes no kernel and lets fewer coefficients do.
+    """
+    trains, neurons, capacity = times.shape
+    flat = times.reshape(trains, -1)
+    owner = jnp.broadcast_to(jnp.arange(neurons * capacity, dtype=jnp.int32) // capacity, flat.shape)
+    if neurons > 1:
+        order = jnp.argsort(jax.lax.stop_gradient(flat), axis=-1)
+        flat, owner = jnp.take_along_axis(flat, order, axis=-1), jnp.take_along_axis(owner, order, axis=-1)
+    real = jnp.isfinite(flat)
+    at = jnp.where(real, flat, t1)
+    end = jnp.full_like(at[:, :1], t1)
+    moves = jnp.diff(jnp.concatenate([jnp.full_like(end, t0), at, end], axis=-1), axis=-1)
+    owner = jnp.pad(jnp.where(real, owner, -1), ((0, 0), (0, 1)), constant_values=-1)
+    used = jnp.sum(real, axis=-1, dtype=jnp.int32) + 1
+    if pieces > 1:
+        moves = jnp.repeat(moves / pieces, pieces, axis=-1)
+        last = jnp.arange(moves.shape[-1]) % pieces == pieces - 1
+        owner = jnp.where(last[None], jnp.repeat(owner, pieces, axis=-1), -1)
+    return Trains(moves, owner, used * pieces)
+
+
+def block_lanes(dtype: Any, slots: int, coefficients: int = 0) -> int:
+    """Pairs in a block: few enough for the fast caches and, with `coefficients` stored per cell, for the memory."""
+    lanes = 512 if np.dtype(dtype).itemsize == 4 else 256
+    if coefficients:
+        lanes = min(lanes, max(16, _MOST_STORED // (slots * coefficients) // 16 * 16))
+    return lanes
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def pair_kernels(
+    x: Trains, y: Trains, size: jax.Array, first: jax.Array, second: jax.Array, orders: Orders
+) -> jax.Array:
+    """k(x[first], y[second]), shape (pairs,); differentiable in the moves of x and y and in `size`, by hand."""
+    return _blocks(x, y, size, first, second, orders, Wanted(False, False, False))[0]
+
+
+def _blocks(
+    x: Trains, y: Trains, size: jax.Array, first: jax.Array, second: jax.Array, orders: Orders, wanted: Wanted
+) -> tuple[jax.Array, ...]:
+    """Kernels, and the derivatives asked for with one row per pair (empty arrays for the others)."""
+    coefficients = orders.time * (wanted.x + wanted.y) + orders.jump * wanted.size
+    pairs = first.shape[0]
+    lanes = block_lanes(size.dtype, x.moves.shape[1] * y.moves.shape[1], coefficients)
+    lanes = min(lanes, -(-pairs // 16) * 16)
+    blocks = -(-pairs // lanes)
+    rows = lambda index: jnp.pad(index, (0, blocks * lanes - pairs)).reshape(blocks, lanes)  # noqa: E731
+
+    def block(index: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        i, j = index
+        left = Slots(x.moves[i].T, x.owner[i].T, jnp.max(x.used[i]))
+        other = y.owner[j].T
+        right = Slots(y.moves[j].T, jnp.where(other < 0, -2, other), jnp.max(y.used[j]))
+        kernel, stored = forward(left, right, size, orders, wanted)
+        if not any(wanted):
+            return (kernel,)
+        dx, dy, dsize = backward(left, right, size, orders, wanted, stored)
+        return kernel, dx.T if wanted.x else dx[:0].T, dy.T if wanted.y else dy[:0].T, dsize
+
+    found = jax.lax.map(block, (rows(first), rows(second)))
+    return tuple(part.reshape(blocks * lanes, *part.shape[2:])[:pairs] for part in found)
+
+
+def _forward_rule(x: Any, y: Any, size: Any, first: Any, second: Any, orders: Orders) -> tuple[jax.Array, Any]:
+    wanted = Wanted(x.moves.perturbed, y.moves.perturbed, size.perturbed)
+    x, y, size, first, second = jax.tree.map(lambda leaf: leaf.value, (x, y, size, first, second))
+    kernel, *slopes = _blocks(x, y, size, first, second, orders, wanted)
+    return kernel, (wanted, x.moves, y.moves, first, second, slopes)
+
+
+def _backward_rule(orders: Orders, residuals: Any, cotangent: Any) -> tuple:
+    del orders
+    wanted, x, y, first, second, slopes = residuals
+    dx = dy = dsize = None
+    if slopes and not isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
+        add = lambda like, index, rows: jnp.zeros_like(like).at[index].add(cotangent[:, None] * rows)  # noqa: E731
+        dx = add(x, first, slopes[0]) if wanted.x else None
+        dy = add(y, second, slopes[1]) if wanted.y else None
+        dsize = jnp.vdot(cotangent, slopes[2]) if wanted.size else None
+    return Trains(dx, None, None), Trains(dy, None, None), dsize, None, None  # pyright: ignore[reportArgumentType]
+
+
+pair_kernels.defvjp(_forward_rule, _backward_rule, symbolic_zeros=True)

@@ -1,0 +1,153 @@
+"""One rectangle of the Goursat problem u_st = rho u, rho constant: from the two lower edges to the two upper ones.
+
+With J the integral from 0, f(s) = u(s, 0), g(t) = u(0, t) and v = u(0, 0) the solution on the unit square is
+
+    u = sum_n rho^n J_s^n J_t^n (f + g - v),    u(s, 1) = sum_n rho^n / n! [ J^n f (s) + s^n (J^n (g - v)) (1) ].  (1)
+
+Edges of time moves are Taylor polynomials in the local coordinate, since time moves are short and rho differs from
+one to the next. Edges of jumps are Chebyshev polynomials, 4^P times more accurate at P terms, since a jump meets many
+others; there rho is one number, the square of the jump size, and (1) is one matrix that is computed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.polynomial import chebyshev
+
+_TERMS = 32  # powers of rho in (1); they fall as 1 / (n!)^2
+
+
+def taylor_tile(
+    f: Sequence[jax.Array], g: Sequence[jax.Array], rho: jax.Array
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Equation (1) for edges sum_a f_a s^a and sum_a g_a t^a with f_0 = g_0 = v: the edges u(s, 1) and u(1, t).
+
+        top_a = sum_{b <= a} rho^b (a - b)! / (a! b!) f_{a-b} + rho^a / a! sum_{m >= 1} m! / (a + m)! g_m
+
+    Terms whose total degree a + m reaches the number of coefficients are left out: they are of the size of the error.
+    """
+    order = len(f)
+    powers = [rho]
+    for _ in range(order - 2):
+        powers.append(powers[-1] * rho)
+    return _taylor_edge(f, g, powers), _taylor_edge(g, f, powers)
+
+
+def _taylor_edge(f: Sequence[jax.Array], g: Sequence[jax.Array], powers: list[jax.Array]) -> list[jax.Array]:
+    edge = []
+    for a in range(len(f)):
+        value = f[a]
+        for b in range(1, a + 1):
+            value = value + powers[b - 1] * (f[a - b] * (math.factorial(a - b) / math.factorial(a) / math.factorial(b)))
+        others = [g[m] * (math.factorial(m) / math.factorial(a + m) / math.factorial(a)) for m in range(1, len(f) - a)]
+        if others:
+            rest = total(others)
+            value = value + (powers[a - 1] * rest if a else rest)
+        edge.append(value)
+    return edge
+
+
+def total(terms: Sequence[jax.Array]) -> jax.Array:
+    """Sum of a list of arrays, first to last."""
+    value = terms[0]
+    for term in terms[1:]:
+        value = value + term
+    return value
+
+
+class JumpMap(eqx.Module):
+    """Equation (1) for Chebyshev edges v + sum_k f_k phi_k, phi_k(s) = T_k(2 s - 1) - T_k(-1) for k = 1 .. P - 1.
+
+    In the sum p = f + g and the difference q = f - g the map is two half-size products, top - f = A p + B q + c v and
+    right - g = A p - B q + c v.
+    """
+
+    even: Float[Array, "modes modes"]  # A
+    odd: Float[Array, "modes modes"]  # B
+    corner: Float[Array, "modes"]  # c
+
+    def __init__(self, rho: jax.Array, order: int):
+        even, odd, corner = (jnp.asarray(part, rho.dtype) for part in jump_series(order))
+        powers = rho ** jnp.arange(1, _TERMS, dtype=rho.dtype)
+        self.even = jnp.tensordot(powers, even, 1)
+        self.odd = jnp.tensordot(powers, odd, 1)
+        self.corner = jnp.tensordot(powers, corner, 1)
+
+    def __call__(
+        self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], active: jax.Array
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """Upper edges; where not `active`, rho is 0 and the edges pass unchanged."""
+        p = [a + b for a, b in zip(f, g, strict=True)]
+        q = [a - b for a, b in zip(f, g, strict=True)]
+        top, right = [], []
+        for k in range(len(f)):
+            same = total([self.even[k, m] * p[m] for m in range(len(p))]) + self.corner[k] * v
+            other = total([self.odd[k, m] * q[m] for m in range(len(q))])
+            top.append(jnp.where(active, f[k] + (same + other), f[k]))
+            right.append(jnp.where(active, g[k] + (same - other), g[k]))
+        return tuple(top), tuple(right)
+
+
+def rise(modes: Sequence[jax.Array]) -> jax.Array:
+    """What a Chebyshev edge gains from its start to its end: phi_k(1) is 2 for odd k and 0 for even k."""
+    return 2 * total(modes[::2])
+
+
+@lru_cache(maxsize=32)
+def jump_series(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coefficients of rho, rho^2, .. in A, B and c of `JumpMap`: float64 arrays of shape (terms, ...)."""
+    modes = order - 1
+    nodes = np.cos(np.pi * np.arange(modes) / modes)  # s = 1 among them, and not s = 0, where all phi_k are 0
+    basis = np.stack([_phi(k, nodes) for k in range(1, order)], axis=1)
+    even, odd, corner = [], [], []
+    for n in range(1, _TERMS):
+        power = ((1 + nodes) / 2) ** n / math.factorial(n)
+        ahead, across = np.empty((modes, modes)), np.empty((modes, modes))
+        for k in range(1, order):
+            integral = chebyshev.chebint(_coefficients(k), m=n, lbnd=-1, scl=0.5)
+            ahead[:, k - 1] = chebyshev.chebval(nodes, integral) / math.factorial(n)
+            across[:, k - 1] = power * chebyshev.chebval(1.0, integral)
+        even.append(np.linalg.solve(basis, (ahead + across) / 2))
+        odd.append(np.linalg.solve(basis, (ahead - across) / 2))
+        corner.append(np.linalg.solve(basis, power / math.factorial(n)))
+    return np.stack(even), np.stack(odd), np.stack(corner)
+
+
+def _coefficients(k: int) -> np.ndarray:
+    found = np.zeros(k + 1)
+    found[k], found[0] = 1.0, -((-1.0) ** k)
+    return found
+
+
+def _phi(k: int, x: np.ndarray) -> np.ndarray:
+    return chebyshev.chebval(x, _coefficients(k))
+
+
+@lru_cache(maxsize=32)
+def taylor_products(order: int) -> np.ndarray:
+    """int_0^1 s^a (1 - s)^b ds = a! b! / (a + b + 1)!: an edge times an edge of the reversed problem."""
+    fact = math.factorial
+    return np.array([[fact(a) * fact(b) / fact(a + b + 1) for b in range(order)] for a in range(order)])
+
+
+@lru_cache(maxsize=32)
+def jump_products(order: int) -> np.ndarray:
+    """int_0^1 phi_k(s) phi_l(1 - s) ds, with phi_0 = 1."""
+    x, weights = np.polynomial.legendre.leggauss(order + 1)
+    values = np.stack([np.ones_like(x), *(_phi(k, x) for k in range(1, order))])
+    mirrored = np.stack([np.ones_like(x), *(_phi(k, -x) for k in range(1, order))])
+    return values @ np.diag(weights / 2) @ mirrored.T
+
+
+def edge_integral(first: Sequence[jax.Array], second: Sequence[jax.Array], products: np.ndarray) -> jax.Array:
+    """int_0^1 of the product of an edge with an edge of the reversed problem."""
+    rows = [total([b * float(w) for b, w in zip(second, row, strict=True)]) for row in products]
+    return total([a * b for a, b in zip(first, rows, strict=True)])

@@ -1,0 +1,169 @@
+"""The signature kernel of spike trains: closed forms, an independent solver, semantics."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import roughspike as rs
+
+sys.path.insert(0, str(Path(__file__).parent))
+import kernel_oracle as oracle
+
+HARD = [  # spikes, neurons, jump size, time weight
+    (1, 1, 1.0, 0.1),
+    (1, 1, 0.1, 10.0),
+    (5, 1, 1.0, 1.0),
+    (20, 3, 0.5, 3.0),
+]
+
+
+def worst(values, expected) -> float:
+    return float(np.max(np.abs(np.asarray(values) / np.asarray(expected) - 1)))
+
+
+@pytest.mark.parametrize(("spikes", "neurons", "jump", "weight"), HARD)
+def test_tolerance_is_kept_and_the_estimate_is_above_the_error(spikes, neurons, jump, weight):
+    x, y = (oracle.trains(seed, 2, spikes, neurons) for seed in (0, 1))
+    expected = oracle.gram(*(oracle.paths(t, weight, jump) for t in (x, y)))
+    for tol in (1e-7, 1e-10):
+        found = rs.SignatureKernel(jump_size=jump, time_weight=weight, tol=tol).solve(x, y)
+        error = worst(found.values, expected)
+        print(f"tol {tol:.0e}: error {error:.1e}, estimate {float(found.error):.1e}")
+        assert error < tol and error <= float(found.error) + 1e-12 and bool(found.ok)
+
+
+@pytest.mark.slow
+def test_two_hundred_unit_jumps():
+    """Single spikes against many, and many against many: against Taylor edges on half segments."""
+    x = rs.SpikeTrain(np.stack([np.linspace(0.003, 0.99, 200), np.r_[0.4, np.full(199, np.inf)]])[:, None])
+    found = rs.SignatureKernel(jump_size=1.0).solve(x)
+    path = np.asarray(rs.marcus_lift(x)[:, :402])
+    many, single = rs.SignatureKernel(orders=(16, 2)).gram(path[:1]), oracle.gram(path[1:, :4], path[:1])
+    assert bool(found.ok) and worst(found.values[:1, :1], many) < 1e-7 and worst(found.values[1:, :1], single) < 1e-7
+
+
+def test_straight_lines_and_silent_trains():
+    a, b = np.array([0.3, -1.2, 0.7]), np.array([-0.5, -1.0, 2.0])
+    lines = [np.stack([np.zeros(3), v])[None] for v in (a, b)]
+    assert worst(rs.SignatureKernel(tol=1e-12).gram(*lines), oracle.i0(2 * np.sqrt(a @ b))) < 1e-12
+    silent = rs.SpikeTrain(np.full((1, 2, 3), np.inf), 0.5, 2.0)
+    found = rs.SignatureKernel(time_weight=2.0, tol=1e-12).gram(silent)
+    assert worst(found, oracle.i0(6.0)) < 1e-12
+
+
+def test_neurons_that_share_no_spikes_do_not_see_each_other():
+    x = rs.SpikeTrain(np.array([[[0.2, 0.7], [np.inf, np.inf]]]))
+    y = rs.SpikeTrain(np.array([[[np.inf, np.inf], [0.1, 0.4]]]))
+    assert worst(rs.SignatureKernel(tol=1e-12).gram(x, y), oracle.i0(2.0)) < 1e-12
+
+
+def test_truncated_signatures_of_high_depth():
+    x, y = (oracle.trains(seed, 3, 3) for seed in (0, 1))
+    s, t = (rs.signature(rs.marcus_lift(z, time_weight=0.5, jump=0.5), 14) for z in (x, y))
+    assert worst(rs.SignatureKernel(time_weight=0.5, jump_size=0.5, tol=1e-12).gram(x, y), 1 + s @ t.T) < 1e-10
+
+
+@pytest.mark.plain
+def test_pysiglib_agrees():
+    pysiglib = pytest.importorskip("pysiglib", exc_type=ImportError)
+    x, y = (oracle.trains(seed, 4, 30, 3) for seed in (0, 1))
+    theirs = pysiglib.sig_kernel_gram(
+        *(np.array(oracle.paths(t, 1.0, 0.3), order="C") for t in (x, y)), method="polynomial", order=12
+    )
+    assert worst(rs.SignatureKernel(jump_size=0.3).gram(x, y), theirs) < 1e-5
+
+
+@pytest.mark.plain
+def test_float32():
+    x, y = (oracle.trains(seed, 4, 50, 2) for seed in (0, 1))
+    found = rs.SignatureKernel(jump_size=0.25).gram(x, y)
+    assert found.dtype == jnp.float32
+    with jax.enable_x64(True):
+        exact = rs.SignatureKernel(jump_size=0.25, tol=1e-10).gram(x, y)
+    assert worst(found, exact) < 1e-5
+
+
+def test_ties_are_one_diagonal_jump():
+    times = np.array([[[0.2, 0.5], [0.5, 0.8]], [[0.1, np.inf], [0.3, 0.9]]])
+    tied = rs.SpikeTrain(times)
+    expected = oracle.gram(*[oracle.paths(tied, 1.0, 0.7)] * 2)
+    found = rs.SignatureKernel(jump_size=0.7, tol=1e-10).gram(tied)
+    assert worst(found, expected) < 1e-10
+    apart = rs.SpikeTrain(np.where(times == 0.5, [[[0.5, 0.5], [0.5 + 1e-12, 0.5]]], times))
+    assert worst(rs.SignatureKernel(jump_size=0.7).gram(apart)[0, 0], found[0, 0]) > 1e-3
+
+
+def test_padding_and_order_change_nothing():
+    x = oracle.trains(3, 4, 12, 2)
+    padded = rs.SpikeTrain(np.pad(x.times, ((0, 0), (0, 0), (0, 9)), constant_values=np.inf))
+    kernel = rs.SignatureKernel(jump_size=0.4, orders=(5, 7, 1))
+    gram = kernel.gram(x)
+    np.testing.assert_allclose(kernel.gram(padded), gram, rtol=1e-13)
+    np.testing.assert_allclose(kernel.gram(x[::-1], x), gram[::-1], rtol=1e-13)
+    np.testing.assert_array_equal(gram, gram.T)
+
+
+def test_positive_semi_definite_and_normalised():
+    x = oracle.trains(4, 12, 25, 2)
+    for kernel in (rs.SignatureKernel(), rs.SignatureKernel(normalise=True), rs.SignatureKernel(rs.RBFKernel(1.0))):
+        gram = np.asarray(kernel.gram(x))
+        lowest = np.linalg.eigvalsh(gram)[0]
+        assert lowest > -1e-7 * np.linalg.norm(gram, 2)
+    normalised = rs.SignatureKernel(normalise=True).gram(x)
+    np.testing.assert_allclose(np.diagonal(normalised), 1.0, rtol=1e-14)
+    assert float(jnp.max(jnp.abs(normalised))) <= 1 + 1e-12
+
+
+def test_time_reversal_of_both_and_reparametrisation():
+    x, y = (oracle.trains(seed, 3, 8) for seed in (0, 1))
+    mirrored = [rs.SpikeTrain(np.where(np.isfinite(t.times), 1 - t.times, np.inf)[..., ::-1]) for t in (x, y)]
+    kernel = rs.SignatureKernel(jump_size=0.5, tol=1e-11)
+    np.testing.assert_allclose(kernel.gram(*mirrored), kernel.gram(x, y), rtol=1e-10)
+    stretched = [rs.SpikeTrain(5 * t.times, 0.0, 5.0) for t in (x, y)]
+    slower = rs.SignatureKernel(jump_size=0.5, tol=1e-11, time_weight=0.2)
+    np.testing.assert_allclose(slower.gram(*stretched), kernel.gram(x, y), rtol=1e-10)
+
+
+def test_swap_of_two_neurons_jumps():
+    """The documented discontinuity: signature levels see who came first."""
+    pair = lambda gap: rs.SpikeTrain(np.array([[[0.5], [0.5 + gap]]]))  # noqa: E731
+    kernel = rs.SignatureKernel(jump_size=1.0)
+    before, after, base = (float(kernel.gram(pair(gap), pair(0.1))[0, 0]) for gap in (1e-9, -1e-9, 1e-8))
+    assert abs(before / base - 1) < 1e-6 and abs(after / before - 1) > 0.01
+
+
+def test_chen_through_concatenation():
+    """Two paths of three points: the kernel with a third follows from values on the grid, by the solver on a split."""
+    random = np.random.default_rng(5)
+    a, b = (np.cumsum(0.4 * random.normal(size=(1, 6, 2)), axis=1) for _ in range(2))
+    more = np.concatenate([a[:, :3], 0.5 * a[:, 2:3] + 0.5 * a[:, 3:4], a[:, 3:], a[:, -1:]], axis=1)
+    kernel = rs.SignatureKernel(tol=1e-12)
+    np.testing.assert_allclose(kernel.gram(more, b), kernel.gram(a, b), rtol=1e-11)
+    np.testing.assert_allclose(kernel.gram(a, b)[0, 0], oracle.gram(a, b)[0, 0], rtol=1e-11)
+    there_and_back = np.concatenate([a, a[:, ::-1]], axis=1)
+    np.testing.assert_allclose(kernel.gram(there_and_back, b), 1.0, rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tol": 0.0}, "tol must lie between 0 and 1"),
+        ({"jump_size": "big"}, 'jump_size must be a number above 0 or "auto"'),
+        ({"jump_size": -1.0}, "jump_size must be a finite number above 0"),
+        ({"time_weight": np.inf}, "time_weight must be a finite number above 0"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        rs.SignatureKernel(**options)
+
+
+def test_bad_paths():
+    with pytest.raises(ValueError, match="x must be a SpikeTrain with one batch axis or paths of shape"):
+        rs.SignatureKernel().gram(np.zeros((3, 2)))
