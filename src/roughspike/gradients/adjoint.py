@@ -8,7 +8,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from roughspike.gradients.base import AbstractGradient, AbstractProgram, Core, Inputs, Known, Records, frozen
+from roughspike.gradients.base import (
+    AbstractGradient,
+    AbstractProgram,
+    Core,
+    Inputs,
+    Known,
+    Records,
+    dense,
+    frozen,
+    without_bad,
+)
+from roughspike.gradients.direct import Direct
 from roughspike.gradients.pull import Site, pull_iteration
 
 
@@ -49,6 +60,8 @@ class Adjoint(AbstractGradient):
 
     def run(self, program: AbstractProgram, inputs: Inputs) -> tuple[Core, Records, Any]:
         """Run, and store where every iteration starts if a derivative is wanted."""
+        if program.calm and not self.continuous:
+            return Direct().run(program, inputs)  # a plain scan, whose transpose in JAX is this very sweep
         params, tables, core, records = program.prepare(inputs)
         floats, rest = eqx.partition((params, tables, core.r, core.y), eqx.is_inexact_array)
         core, records = _run(floats, rest, frozen(core), frozen(records), program, self.continuous)
@@ -78,12 +91,13 @@ def _scan(floats: Any, rest: Any, core: Core, records: Records, program: Abstrac
 @_run.def_fwd
 def _forward(perturbed: Any, floats: Any, rest: Any, core: Any, records: Any, program: Any, continuous: bool) -> Any:
     del perturbed, continuous
-    return _scan(floats, rest, core, records, program, keep=True)
+    out, starts = _scan(floats, rest, core, records, program, keep=True)
+    return out, (starts, out[0])
 
 
 @_run.def_bwd
 def _backward(
-    starts: tuple[jax.Array, Any, Known],
+    kept: tuple[tuple[jax.Array, Any, Known], Core],
     cotangent: Any,
     perturbed: Any,
     floats: Any,
@@ -94,12 +108,13 @@ def _backward(
     continuous: bool,
 ) -> Any:
     del core
+    starts, ended = kept
     _, tables, r, y = eqx.combine(floats, rest)
     wanted = eqx.filter(floats[0], perturbed[0])
     fixed = eqx.combine(eqx.filter(floats[0], perturbed[0], inverse=True), rest[0])
     on_core, on_records = cotangent
-    on_records = _dense(on_records, records)
-    on_y = _dense(on_core.y, y)
+    on_records = dense(on_records, records)
+    on_y = dense(on_core.y, y)
     on_r = jnp.zeros_like(r)
     sweep_path = any(jax.tree.leaves(perturbed[1]))
 
@@ -116,11 +131,4 @@ def _backward(
     if sweep_path and on_locals is not None:
         on_tables = program.gather(on_tables, starts[2], on_locals)
     on_params = eqx.combine(total, jax.tree.map(jnp.zeros_like, floats[0]))
-    return on_params, on_tables, on_r, on_y
-
-
-def _dense(cotangent: Any, like: Any) -> Any:
-    """Zeros in place of missing cotangents of floats."""
-    floats = eqx.filter(like, eqx.is_inexact_array)
-    given = eqx.filter(cotangent, eqx.is_inexact_array)
-    return eqx.combine(given, jax.tree.map(jnp.zeros_like, floats))
+    return without_bad((on_params, on_tables, on_r, on_y), ended)

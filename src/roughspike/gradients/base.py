@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 
 class Inputs(eqx.Module):
@@ -33,7 +34,6 @@ class Params(eqx.Module):
     t0: jax.Array
     h: jax.Array
     safe: Any
-    key: Any
 
 
 class Local(eqx.Module):
@@ -46,27 +46,48 @@ class Local(eqx.Module):
     save_r: jax.Array
 
 
+_FLAGS = ("idle", "hit", "pending", "graze", "jumped", "saved", "next_cell", "to_jump", "to_save")
+_NUMBERS = ("kind", "cell", "num", "jump", "save")
+
+
 class Known(eqx.Module):
     """What one iteration turned out to be: all discrete decisions, and the place r of its event.
 
-    Given these, an iteration is a smooth function of the state and the parameters.
+    Given these, an iteration is a smooth function of the state and the parameters. They are packed into two arrays,
+    since one small array for each would cost more time than the arithmetic of a step.
+
+    **Attributes**: `idle` (the lane has ended), `hit` (an event), `pending` (one that was due at the start already),
+    `graze` (one without derivative), `jumped`, `saved`, `next_cell`, and what the stop was, if no event came first:
+    `to_jump`, `to_save`, else the end of the cell. Numbers: `kind` of the event, and the `cell`, event `num`, `jump`
+    and `save` that were next. `r` is the place at the end, `u` are the uniforms of the event.
     """
 
-    cell: jax.Array
-    idle: jax.Array
-    stop: jax.Array
-    hit: jax.Array
-    pending: jax.Array
-    graze: jax.Array
-    kind: jax.Array
-    count: jax.Array
-    r: jax.Array
-    jumped: jax.Array
-    next_cell: jax.Array
-    jump: jax.Array
-    save: jax.Array
-    slot: jax.Array
-    save_slot: jax.Array
+    ints: jax.Array
+    reals: jax.Array
+
+    @staticmethod
+    def of(r: jax.Array, u: jax.Array, **entries: jax.Array) -> Known:
+        """Pack; every flag and number by name."""
+        bits = [entries[name].astype(jnp.int32) << k for k, name in enumerate(_FLAGS)]
+        numbers = [entries[name] for name in _NUMBERS]
+        return Known(jnp.stack([sum(bits[1:], bits[0]), *numbers]), jnp.concatenate([r[None], u]))
+
+    def __getattr__(self, name: str) -> jax.Array:
+        if name in _FLAGS:
+            return (self.ints[0] >> _FLAGS.index(name)) & 1 == 1
+        if name in _NUMBERS:
+            return self.ints[..., 1 + _NUMBERS.index(name)]
+        raise AttributeError(name)
+
+    @property
+    def r(self) -> jax.Array:
+        """Place at the end, before it turns into the start of the next cell."""
+        return self.reals[0]
+
+    @property
+    def u(self) -> jax.Array:
+        """Uniforms of the event."""
+        return self.reals[1:]
 
 
 class Moved(NamedTuple):
@@ -110,6 +131,19 @@ def frozen(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
 
 
+def dense(cotangent: Any, like: Any) -> Any:
+    """Cotangents of the floats of `like`, zeros where there are none."""
+    floats = eqx.filter(like, eqx.is_inexact_array)
+    return eqx.combine(eqx.filter(cotangent, eqx.is_inexact_array), jax.tree.map(jnp.zeros_like, floats))
+
+
+def without_bad(cotangent: Any, core: Core) -> Any:
+    """Zeros in place of what is not finite, if the run itself ended with a state that is not: it must not poison the
+    gradient of a batch.
+    """
+    return jax.tree.map(lambda x: jnp.where(core.halted & ~jnp.isfinite(x), 0.0, x).astype(x.dtype), cotangent)
+
+
 class AbstractProgram(eqx.Module):
     """A run as a fixed number of iterations of pure functions. The loop implements it, a gradient method runs it.
 
@@ -119,10 +153,17 @@ class AbstractProgram(eqx.Module):
     iterations: eqx.AbstractVar[int]
     has_events: eqx.AbstractVar[bool]
     has_jumps: eqx.AbstractVar[bool]
+    calm: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def prepare(self, inputs: Inputs) -> tuple[Params, Any, Core, Records]:
         """Draw the path; what the iterations read, tables of the path and stops, and the start."""
+
+    @abc.abstractmethod
+    def run_calm(self, params: Params, tables: Any, core: Core, records: Records, blocks: int) -> tuple[Core, Records]:
+        """All iterations of a run that is `calm`: no events, jumps or save times off the grid, so that an iteration
+        is a step. To be differentiated by JAX, in either mode; only the first state of each block is kept.
+        """
 
     @abc.abstractmethod
     def local(self, tables: Any, core: Core) -> Local:
@@ -161,10 +202,8 @@ class AbstractProgram(eqx.Module):
         """The event functions, shape (kinds,)."""
 
     @abc.abstractmethod
-    def transition(
-        self, params: Params, cell: jax.Array, r: jax.Array, y: Any, kind: jax.Array, count: jax.Array
-    ) -> Any:
-        """The state after event number `count` of a kind."""
+    def transition(self, params: Params, cell: jax.Array, r: jax.Array, y: Any, kind: jax.Array, u: jax.Array) -> Any:
+        """The state after an event of a kind, with its uniforms."""
 
     @abc.abstractmethod
     def jump_move(self, operands: tuple[Params, Local, Any, jax.Array, jax.Array]) -> Any:

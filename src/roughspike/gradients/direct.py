@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import equinox as eqx
@@ -18,8 +17,12 @@ from roughspike.gradients.base import (
     Local,
     Moved,
     Params,
+    Records,
+    dense,
     frozen,
+    without_bad,
 )
+from roughspike.gradients.blocks import scan_in_blocks
 from roughspike.gradients.lazy import when_reverse
 
 
@@ -49,27 +52,60 @@ class Direct(AbstractGradient):
         if self.checkpoints is not None and self.checkpoints < 1:
             raise ValueError(f"checkpoints must be at least 1, or None to keep every state, got {self.checkpoints}")
 
-    def run(self, program: AbstractProgram, inputs: Inputs) -> tuple[Core, Any, Any]:
+    def run(self, program: AbstractProgram, inputs: Inputs) -> tuple[Core, Records, Any]:
         """Scan, in blocks if asked for."""
-        params, tables, core, records = program.prepare(inputs)
-
-        def body(carry, _):
-            core, records = carry
-            local = program.local(tables, core)
-            stopped = frozen((params, tables, local, core))
-            after, known, moved = program.locate(*stopped)
-            moved = attach(program, params, local, core, known, moved)
-            after = eqx.tree_at(lambda c: (c.r, c.y), after, (moved.r, moved.y))
-            return (after, program.store(records, known, moved)), None
-
-        blocks = 1 if self.checkpoints is None else min(self.checkpoints, program.iterations)
-        length = math.ceil(program.iterations / blocks)
-        if blocks == 1:
-            (core, records), _ = jax.lax.scan(body, (core, records), None, length=program.iterations)
-        else:
-            block = jax.checkpoint(lambda c, _: jax.lax.scan(body, c, None, length=length), prevent_cse=False)
-            (core, records), _ = jax.lax.scan(block, (core, records), None, length=blocks)
+        floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
+        core, records = _guarded(floats, rest, program, self.checkpoints or 1)
         return core, records, None
+
+
+@eqx.filter_custom_vjp
+def _guarded(floats: Inputs, rest: Inputs, program: AbstractProgram, blocks: int) -> tuple[Core, Records]:
+    """The run; its derivative is that of `_run`, except that a run that failed does not poison a batch."""
+    return _run(eqx.combine(floats, rest), program, blocks)
+
+
+@_guarded.def_fwd
+def _forward(perturbed: Any, floats: Inputs, rest: Inputs, program: AbstractProgram, blocks: int) -> Any:
+    wanted, fixed = eqx.filter(floats, perturbed), eqx.filter(floats, perturbed, inverse=True)
+
+    def run(wanted):
+        core, records = _run(eqx.combine(wanted, fixed, rest), program, blocks)
+        out = (core, records)
+        return _smooth(*out), out
+
+    _, back, out = jax.vjp(run, wanted, has_aux=True)
+    return out, (back, out)
+
+
+@_guarded.def_bwd
+def _backward(kept: Any, cotangent: Any, perturbed: Any, floats: Inputs, rest: Any, program: Any, blocks: int) -> Any:
+    del perturbed, rest, program, blocks
+    back, out = kept
+    pulled = back(dense(_smooth(*cotangent), _smooth(*out)))[0]
+    return eqx.combine(without_bad(pulled, out[0]), jax.tree.map(jnp.zeros_like, floats))
+
+
+def _smooth(core: Core, records: Records) -> tuple[Any, ...]:
+    """What of a run has a derivative."""
+    return core.y, records.times, records.states, records.ys
+
+
+def _run(inputs: Inputs, program: AbstractProgram, blocks: int) -> tuple[Core, Records]:
+    params, tables, core, records = program.prepare(inputs)
+    if program.calm:
+        return program.run_calm(params, tables, core, records, blocks)
+
+    def body(carry, _):
+        core, records = carry
+        local = program.local(tables, core)
+        stopped = frozen((params, tables, local, core))
+        after, known, moved = program.locate(*stopped)
+        moved = attach(program, params, local, core, known, moved)
+        after = eqx.tree_at(lambda c: (c.r, c.y), after, (moved.r, moved.y))
+        return (after, program.store(records, known, moved)), None
+
+    return scan_in_blocks(body, (core, records), None, program.iterations, blocks)[0]
 
 
 def attach(program: AbstractProgram, params: Params, local: Local, core: Core, known: Known, moved: Moved) -> Moved:

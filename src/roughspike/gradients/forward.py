@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from roughspike.gradients.base import AbstractGradient, AbstractProgram, Core, Inputs, Records, frozen
+from roughspike.gradients.base import AbstractGradient, AbstractProgram, Core, Inputs, Records, frozen, without_bad
 from roughspike.gradients.lazy import when
 
 
@@ -73,6 +73,8 @@ class Forward(AbstractGradient):
 def _run(floats: Inputs, rest: Inputs, program: AbstractProgram) -> tuple[Core, Records]:
     """All iterations, without derivative."""
     params, tables, core, records = program.prepare(eqx.combine(floats, rest))
+    if program.calm:
+        return program.run_calm(params, tables, core, records, 1)
 
     def body(carry, _):
         core, records = carry
@@ -84,7 +86,8 @@ def _run(floats: Inputs, rest: Inputs, program: AbstractProgram) -> tuple[Core, 
 
 @_run.def_fwd
 def _forward(perturbed: Any, floats: Inputs, rest: Inputs, program: AbstractProgram) -> tuple[Any, Any]:
-    return _run(floats, rest, program), _jacobian(floats, rest, program, perturbed)
+    out = _run(floats, rest, program)
+    return out, without_bad(_jacobian(floats, rest, program, perturbed), out[0])
 
 
 @_run.def_bwd
@@ -158,6 +161,8 @@ def _jacobian(floats: Inputs, rest: Inputs, program: AbstractProgram, wanted: An
 def _moving(program: AbstractProgram, inputs: Inputs) -> _Outputs:
     """All iterations, differentiable in forward mode."""
     params, tables, core, records = program.prepare(inputs)
+    if program.calm:
+        return _outputs(*program.run_calm(params, tables, core, records, 1))
 
     def body(carry, _):
         core, records = carry

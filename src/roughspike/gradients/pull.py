@@ -41,13 +41,14 @@ def pull_iteration(site: Site, q: jax.Array, p: Any, on_records: Records) -> tup
     safe = eqx.combine(site.wanted, site.fixed).safe
     site = site._replace(y=_where(known.idle, safe, site.y))
     idle_q, idle_p = q, p
-    p, on_before, on_time = _from_records(known, on_records, p)
+    if jax.tree.leaves(on_records.ys)[0].shape[0]:
+        p = jax.tree.map(lambda p, x: p + jnp.where(known.saved, _row(x, known.save), 0.0), p, on_records.ys)
     q = jnp.where(known.next_cell, jnp.zeros_like(q), q)
     end, pull_end = jax.vjp(lambda local, r: program.end(local, r, known), site.local, site.r)
-    y1, v, pull_flow = (_continuous_flow if site.continuous else _discrete_flow)(site, end)
+    y1, velocity, pull_flow = (_continuous_flow if site.continuous else _discrete_flow)(site, end)
     on_w, on_local = jax.tree.map(jnp.zeros_like, (site.wanted, site.local))
     if program.has_events:
-        at_event = lambda _: _event(site, y1, v, end, p, q, on_before, on_time)  # noqa: E731
+        at_event = lambda _: _event(site, y1, velocity(), end, p, q, on_records)  # noqa: E731
         on_w, p, q = when(known.hit, at_event, None, (on_w, p, q))
     if program.has_jumps:
         at_jump = lambda _: _jump(site, y1, end, on_w, p, q)  # noqa: E731
@@ -62,22 +63,12 @@ def pull_iteration(site: Site, q: jax.Array, p: Any, on_records: Records) -> tup
     return on_w, on_local, on_r, _where(known.idle, idle_p, from_flow.y)
 
 
-def _from_records(known: Known, on_records: Records, p: Any) -> tuple[Any, Any, jax.Array]:
-    """Add what the loss sees of this iteration: p, and cotangents of the state before an event and of its time."""
-    row = lambda x, k: jnp.where(k < x.shape[0], x[jnp.minimum(k, x.shape[0] - 1)], 0.0)  # noqa: E731
-    if on_records.times.shape[0]:
-        states = jax.tree.map(lambda x: row(x, known.slot), on_records.states)
-        p = jax.tree.map(lambda p, x: p + x[1], p, states)
-        on_before = jax.tree.map(lambda x: x[0], states)
-        on_time = row(on_records.times, known.slot)
-    else:
-        on_before, on_time = jax.tree.map(jnp.zeros_like, p), jnp.zeros_like(known.r)
-    if jax.tree.leaves(on_records.ys)[0].shape[0]:
-        p = jax.tree.map(lambda p, x: p + row(x, known.save_slot), p, on_records.ys)
-    return p, on_before, on_time
+def _row(table: jax.Array, k: jax.Array) -> jax.Array:
+    """Row k, or the last one."""
+    return table[jnp.minimum(k, table.shape[0] - 1)]
 
 
-def _event(site: Site, y1: Any, v: Any, end: jax.Array, p: Any, q: jax.Array, on_before: Any, on_time: jax.Array):
+def _event(site: Site, y1: Any, v: Any, end: jax.Array, p: Any, q: jax.Array, on_records: Records):
     """The jump of the adjoint at an event.
 
         p- = grad T' p+ - grad E' a / (dE/ds),      a = q + v . (grad T' p+) + d_s T' p+ + dl/ds
@@ -86,15 +77,18 @@ def _event(site: Site, y1: Any, v: Any, end: jax.Array, p: Any, q: jax.Array, on
     """
     program, known, cell = site.program, site.known, site.known.cell
     params = lambda w: eqx.combine(w, site.fixed)  # noqa: E731
+    on_time = _row(on_records.times, known.num)
+    on_states = jax.tree.map(lambda x: _row(x, known.num), on_records.states)
+    p = jax.tree.map(lambda p, x: p + x[1], p, on_states)
 
     def transition(w, s, before):
-        return program.transition(params(w), cell, s, before, known.kind, known.count), program.time(params(w), cell, s)
+        return program.transition(params(w), cell, s, before, known.kind, known.u), program.time(params(w), cell, s)
 
     def event(w, y, s):
         return program.event(params(w), cell, s, y)[known.kind]
 
     on_w, on_s, on_y = jax.vjp(transition, site.wanted, end, y1)[1]((p, on_time))
-    on_y = _plus(on_y, on_before)
+    on_y = jax.tree.map(lambda p, x: p + x[0], on_y, on_states)
     q = q + on_s
     a = q + _dot(v, on_y)
     _, rate = jax.jvp(lambda y, s: event(site.wanted, y, s), (y1, end), (v, jnp.ones_like(end)))
@@ -135,11 +129,8 @@ def _discrete_flow(site: Site, end: jax.Array):
 
     given = (site.wanted, site.local, site.r, site.y)
     y1, back = jax.vjp(step, *given, end)
-    v = jax.tree.map(jnp.zeros_like, y1)
-    if program.has_events:
-        at = lambda _: jax.jvp(lambda s: step(*given, s), (end,), (jnp.ones_like(end),))[1]  # noqa: E731
-        v = when(site.known.hit, at, None, v)
-    return y1, v, lambda p: FromFlow(*back(p))
+    velocity = lambda: jax.jvp(lambda s: step(*given, s), (end,), (jnp.ones_like(end),))[1]  # noqa: E731
+    return y1, velocity, lambda p: FromFlow(*back(p))
 
 
 def _continuous_flow(site: Site, end: jax.Array):
@@ -163,7 +154,7 @@ def _continuous_flow(site: Site, end: jax.Array):
         start = _plus(p, more)
         return FromFlow(w, local, -_dot(start, f0), start, _dot(p, f1))
 
-    return y1, f1, pull
+    return y1, lambda: f1, pull
 
 
 def _plus(a: Any, b: Any) -> Any:

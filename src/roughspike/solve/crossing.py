@@ -29,6 +29,7 @@ class Fired(NamedTuple):
     hit: jax.Array
     pending: jax.Array
     kind: jax.Array
+    u: jax.Array
     r: jax.Array
     before: Any
     after: Any
@@ -60,7 +61,8 @@ def suspects(status: jax.Array, before: jax.Array, value: jax.Array) -> jax.Arra
 def fire(
     step: Callable[[jax.Array, Any, jax.Array], Any],
     event: Callable[[jax.Array, Any], jax.Array],
-    transition: Callable[[jax.Array, Any, jax.Array], Any],
+    transition: Callable[[jax.Array, Any, jax.Array, jax.Array], Any],
+    uniforms: Callable[[jax.Array], jax.Array],
     start: tuple[jax.Array, Any],
     end: tuple[jax.Array, Any],
     status: jax.Array,
@@ -68,8 +70,8 @@ def fire(
 ) -> Fired:
     """The earliest event on a piece; of kinds that come at the same time, the one of lowest index.
 
-    `step(r, y, r1)` flows, `event(r, y)`, `transition(r, y, kind)`; r is the place in the cell. `start`, `end`: r and y
-    at the ends of the piece; `values`: the event functions there.
+    `step(r, y, r1)` flows, `event(r, y)`, `transition(r, y, kind, u)`, `uniforms(kind)`; r is the place in the cell.
+    `start`, `end`: r and y at the ends of the piece; `values`: the event functions there.
     """
     (r0, y0), (r1, y1), (e0, e1) = start, end, values
     length = r1 - r0
@@ -100,9 +102,10 @@ def fire(
     found = share(jnp.where(now, one, x), e_before)
     due = jnp.where(now, pending, cross & (found >= jnp.minimum(highest(found), 0.0)))
     kind = jnp.argmax(due).astype(jnp.int32)
+    u = uniforms(kind)
 
     def jump(r, before):
-        after = transition(r, before, kind)
+        after = transition(r, before, kind, u)
         return event(r, after), after
 
     e_after, rate_after, after = jax.jvp(jump, (r, before), (one, velocity), has_aux=True)
@@ -128,12 +131,16 @@ def fire(
 
     hit = now | jnp.any(cross)
     flags = jnp.where(hit & graze, GRAZE, 0) | jnp.where(hit & landed, LANDED_ON_EVENT, 0)
-    fired = Fired(hit, now, kind, r, before, after, jnp.where(own, of_own, of_other).astype(jnp.int32), e_after, flags)
-    nothing = missed(r1, y1, status, e0, e1, length > 0)
+    fired = Fired(
+        hit, now, kind, u, r, before, after, jnp.where(own, of_own, of_other).astype(jnp.int32), e_after, flags
+    )
+    nothing = missed(r1, y1, status, e0, e1, length > 0, u * 0)
     return jax.tree.map(lambda a, b: jnp.where(hit, a, b), fired, nothing)
 
 
-def missed(r1: jax.Array, y1: Any, status: jax.Array, e0: jax.Array, e1: jax.Array, moved: jax.Array) -> Fired:
+def missed(
+    r1: jax.Array, y1: Any, status: jax.Array, e0: jax.Array, e1: jax.Array, moved: jax.Array, no_u: jax.Array
+) -> Fired:
     """No event: the end of the piece."""
     no, zero = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
-    return Fired(no, no, zero, r1, y1, y1, settle(status, e0, e1, moved), e1, zero)
+    return Fired(no, no, zero, no_u, r1, y1, y1, settle(status, e0, e1, moved), e1, zero)

@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.gradients.base import AbstractProgram, Core, Inputs, Known, Local, Moved, Params, Records, frozen
+from roughspike.gradients.blocks import scan_in_blocks
 from roughspike.gradients.lazy import when
 from roughspike.solve.crossing import fire, initial_status, missed, settle, suspects
-from roughspike.solve.result import CHATTERING, EVENT_BUFFER_FULL, JUMP_BUFFER_FULL, NOT_FINITE, SOLVER_FAILED
+from roughspike.solve.result import CHATTERING, EVENT_BUFFER_FULL, GRAZE, JUMP_BUFFER_FULL, NOT_FINITE, SOLVER_FAILED
 from roughspike.solve.stepping import Piece, one_step
 from roughspike.solve.stops import Tables, make_tables
 
@@ -45,6 +46,7 @@ class EventLoop(AbstractProgram):
     max_events: int = eqx.field(static=True)
     iterations: int = eqx.field(static=True)
     noisy: bool = eqx.field(static=True)
+    calm: bool = eqx.field(static=True)
 
     # ------------------------------------------------------------------------------------------------ preparation
 
@@ -56,8 +58,9 @@ class EventLoop(AbstractProgram):
         path = None
         if inputs.driver is not None:
             path = inputs.driver.realise(driver_key, t0, inputs.t1, self.steps, t0.dtype)
-        tables = make_tables(path, t0, h, self.steps, inputs.save_at)
-        params = Params(inputs.sde, inputs.args, t0, h, jax.lax.stop_gradient(y0), uniform_key)
+        uniforms = self._uniforms(uniform_key, t0.dtype)
+        tables = make_tables(path, t0, h, self.steps, inputs.save_at, uniforms)
+        params = Params(inputs.sde, inputs.args, t0, h, jax.lax.stop_gradient(y0))
         count, zero = jnp.zeros((), jnp.int32), jnp.zeros_like(t0)
         value = self.event(params, count, zero, jax.lax.stop_gradient(y0))
         value = jax.lax.stop_gradient(value)
@@ -86,6 +89,35 @@ class EventLoop(AbstractProgram):
         )
         return params, tables, core, records
 
+    def run_calm(
+        self, params: Params, tables: Tables, core: Core, records: Records, blocks: int
+    ) -> tuple[Core, Records]:
+        """A scan of whole steps."""
+        cells = jnp.arange(self.steps, dtype=jnp.int32)
+
+        def body(carry, inputs):
+            y, ys = carry
+            cell, increment, area = inputs
+            start = params.t0 + cell.astype(params.h.dtype) * params.h
+            piece = Piece(increment, area) if self.noisy else None
+            y, _ = one_step(self.solver, params.sde, params.args, start, params.h, piece, 0.0, y, 1.0)
+            if self.num_saves:
+                slot = jnp.searchsorted(tables.save_cell, cell)
+                here = tables.save_cell[jnp.minimum(slot, self.num_saves - 1)] == cell
+                slot = jnp.where(here, slot, self.num_saves)
+                ys = jax.tree.map(lambda b, x: b.at[slot].set(x, mode="drop"), ys, y)
+            return (y, ys), None
+
+        inputs = (cells, tables.increments if self.noisy else None, tables.areas if self.noisy else None)
+        (y, ys), _ = scan_in_blocks(body, (core.y, records.ys), inputs, self.steps, blocks)
+        bad = ~_finite(y)
+        flags = core.flags | jnp.where(bad, NOT_FINITE, 0).astype(jnp.int32)
+        end = jax.lax.stop_gradient(params.t0 + self.steps * params.h)
+        time = jnp.where(bad, jnp.minimum(core.failed_time, end), core.failed_time)
+        where = lambda c: (c.y, c.cell, c.flags, c.failed_time, c.halted)  # noqa: E731
+        core = eqx.tree_at(where, core, (y, core.cell + self.steps, flags, time, bad))
+        return core, eqx.tree_at(lambda r: r.ys, records, ys)
+
     def local(self, tables: Tables, core: Core) -> Local:
         """The cell, the next jump and the next save time."""
         return tables.local(core.cell, core.jump, core.save)
@@ -101,7 +133,7 @@ class EventLoop(AbstractProgram):
         y1, fine = self._step(params, local, cell, core.r, y, end)
         value = self.event(params, cell, end, y1)
         finite = _finite(y1) & _finite(value)
-        fired = self._fired(params, local, core, cell, y, end, y1, value, idle, finite)
+        fired = self._fired(params, tables, local, core, cell, y, end, y1, value, idle, finite)
         bad = ~idle & ~fired.pending & ~(finite & fine & _finite(fired.after))
         hit = fired.hit & ~bad
         full = hit & (core.num >= self.max_events)
@@ -114,24 +146,23 @@ class EventLoop(AbstractProgram):
         reached = ~stay & ~hit & ~jumped
         saved = reached & tables.save_due(core.cell, core.save, end)
         next_cell = reached & (end >= 1)
-        event_index = jnp.where(hit, core.num, self.max_events)
-        save_index = jnp.where(saved, core.save, self.num_saves)
-        known = Known(
-            cell=cell,
+        known = Known.of(
+            r=fired.r,
+            u=fired.u,
             idle=stay,
-            stop=stop,
             hit=hit,
             pending=hit & fired.pending,
-            graze=(fired.flags & 8) != 0,
-            kind=fired.kind,
-            count=core.counts[fired.kind] if self.num_kinds else core.num,
-            r=fired.r,
+            graze=(fired.flags & GRAZE) != 0,
             jumped=jumped,
+            saved=saved,
             next_cell=next_cell,
+            to_jump=stop == JUMP,
+            to_save=stop == SAVE,
+            kind=fired.kind,
+            cell=cell,
+            num=core.num,
             jump=core.jump,
             save=core.save,
-            slot=event_index,
-            save_slot=save_index,
         )
         r = jnp.where(stay, core.r, jnp.where(next_cell, 0.0, fired.r))
         moved = Moved(
@@ -186,7 +217,7 @@ class EventLoop(AbstractProgram):
 
     def end(self, local: Local, r: jax.Array, known: Known) -> jax.Array:
         """The stop, the event found, or where the iteration starts (pending events, lanes that have ended)."""
-        stop = jnp.where(known.stop == JUMP, local.jump_r, jnp.where(known.stop == SAVE, local.save_r, 1.0))
+        stop = jnp.where(known.to_jump, local.jump_r, jnp.where(known.to_save, local.save_r, 1.0))
         stop = jnp.where(stop < r, r, stop.astype(r.dtype))
         stop = jnp.where(known.hit, jax.lax.stop_gradient(known.r), stop)
         return jnp.where(known.idle | known.pending, r, stop)
@@ -203,14 +234,15 @@ class EventLoop(AbstractProgram):
         """Event and save into their slots; slots beyond the end are dropped."""
         times, kinds, states, ys = records.times, records.kinds, records.states, records.ys
         if self.num_kinds:
-            slot = known.slot
+            slot = jnp.where(known.hit, known.num, self.max_events)
             times = times.at[slot].set(moved.time, mode="drop")
             kinds = kinds.at[slot].set(known.kind, mode="drop")
             states = jax.tree.map(
                 lambda b, x, y: b.at[slot].set(jnp.stack([x, y]), mode="drop"), states, moved.before, moved.y
             )
         if self.num_saves:
-            ys = jax.tree.map(lambda b, y: b.at[known.save_slot].set(y, mode="drop"), ys, moved.y)
+            save_slot = jnp.where(known.saved, known.save, self.num_saves)
+            ys = jax.tree.map(lambda b, y: b.at[save_slot].set(y, mode="drop"), ys, moved.y)
         return Records(times, kinds, states, ys)
 
     # ------------------------------------------------------------------------------------------------------ parts
@@ -234,12 +266,21 @@ class EventLoop(AbstractProgram):
         """One step of the solver."""
         return self._step(params, local, cell, a, y, b)[0]
 
-    def transition(
-        self, params: Params, cell: jax.Array, r: jax.Array, y: Any, kind: jax.Array, count: jax.Array
-    ) -> Any:
-        """The user's function, with uniforms that depend on key, kind and count."""
-        u = fresh_uniforms(params.key, kind, count, self.num_uniforms, params.t0.dtype)
+    def transition(self, params: Params, cell: jax.Array, r: jax.Array, y: Any, kind: jax.Array, u: jax.Array) -> Any:
+        """The user's function."""
         return params.sde.transition(self.time(params, cell, r), y, kind, u, params.args)
+
+    def _uniforms(self, key: Any, dtype: Any) -> jax.Array:
+        """For event number m of kind k the uniforms on (0, 1) at [m, k], shape (events, kinds, num_uniforms).
+
+        They depend on key, m and k alone: more room repeats the same run, and events that swap keep theirs.
+        """
+        shape = (self.num_kinds, self.num_uniforms)
+        if 0 in shape:
+            return jnp.zeros((self.max_events, *shape), dtype)
+        keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(self.max_events, dtype=jnp.int32))
+        tiny = float(jnp.finfo(dtype).tiny)
+        return jax.vmap(lambda k: jax.random.uniform(k, shape, dtype, minval=tiny))(keys)
 
     def _stop(self, tables: Tables, local: Local, core: Core, idle: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Place of the next stop in the cell, and what it is."""
@@ -253,8 +294,9 @@ class EventLoop(AbstractProgram):
         end = jnp.maximum(end, core.r)
         return jnp.where(idle, core.r, end), stop
 
-    def _fired(self, params, local, core, cell, y, end, y1, value, idle, finite):
-        nothing = missed(end, y1, core.status, core.value, value, end > core.r)
+    def _fired(self, params, tables, local, core, cell, y, end, y1, value, idle, finite):
+        no_u = jnp.zeros(self.num_uniforms, core.r.dtype)
+        nothing = missed(end, y1, core.status, core.value, value, end > core.r, no_u)
         if not self.num_kinds:
             return nothing
         due = jnp.any((core.status == 1) & (core.value >= 0))
@@ -264,7 +306,8 @@ class EventLoop(AbstractProgram):
             return fire(
                 lambda a, y, b: self._step(params, local, cell, a, y, b)[0],
                 lambda r, y: self.event(params, cell, r, y),
-                lambda r, y, kind: self.transition(params, cell, r, y, kind, core.counts[kind]),
+                lambda r, y, kind, u: self.transition(params, cell, r, y, kind, u),
+                lambda kind: tables.uniforms[jnp.minimum(core.counts[kind], self.max_events - 1), kind],
                 (core.r, y),
                 (end, y1),
                 core.status,
@@ -305,15 +348,7 @@ class EventLoop(AbstractProgram):
         place = end - jnp.where(without, jnp.zeros_like(change), change)
         shift = jnp.where(known.pending, jnp.zeros_like(at), place - at)  # a pending event lies where the flow ends
         before = jax.tree.map(lambda x, v: x + jax.lax.stop_gradient(v) * shift, y1, velocity)
-        return place, before, self.transition(params, cell, place, before, kind, known.count)
-
-
-def fresh_uniforms(key: Any, kind: jax.Array, count: jax.Array, number: int, dtype: Any) -> jax.Array:
-    """The uniforms on (0, 1) of event number `count` of a kind, shape (number,)."""
-    if number == 0:
-        return jnp.zeros(0, dtype)
-    one = jax.random.fold_in(jax.random.fold_in(key, kind), count)
-    return jax.random.uniform(one, (number,), dtype, minval=float(jnp.finfo(dtype).tiny))
+        return place, before, self.transition(params, cell, place, before, kind, known.u)
 
 
 def chattering(records: Records, h: jax.Array, full: jax.Array) -> jax.Array:

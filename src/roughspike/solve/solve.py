@@ -15,7 +15,7 @@ from roughspike._types import as_float, is_concrete
 from roughspike.gradients.base import AbstractGradient, Core, Inputs, Records
 from roughspike.gradients.direct import Direct
 from roughspike.paths import grid
-from roughspike.paths.realised import AbstractPath
+from roughspike.paths.stacked import as_driver
 from roughspike.sde.marcus import AbstractJump, MarcusJump
 from roughspike.sde.problem import EventSDE
 from roughspike.solve.loop import EventLoop, chattering
@@ -32,7 +32,7 @@ def solve(
     dt: float | None = None,
     y0: Any,
     args: Any = None,
-    driver: AbstractPath | None = None,
+    driver: Any = None,
     key: Any = None,
     solver: diffrax.AbstractSolver | None = None,
     gradient: AbstractGradient | None = None,
@@ -56,7 +56,8 @@ def solve(
     - `t0`, `t1`: the window. Under `jit` or `vmap` of the window itself pass `num_steps` instead of `dt`.
     - `dt`: the longest step allowed; the grid has ceil((t1 - t0) / dt) equal steps.
     - `y0`, `args`: initial state, a pytree of floats, and what the functions get as `args`.
-    - `driver`: what drives the diffusion, such as `rs.BrownianPath(num_channels)`; None for an ODE with events.
+    - `driver`: what drives the diffusion, such as `rs.BrownianPath(num_channels)`, a `SpikeTrain`
+      or a diffrax path (sampled on the grid); None for an ODE with events.
     - `key`: a JAX random key, for the driver and the uniforms of the transitions.
     - `solver`: any diffrax solver. It decides what the noise means: Euler and ItoMilstein give the Ito solution, Heun,
       Midpoint, StratonovichMilstein and the ShARK family the Stratonovich one. Default: `diffrax.Heun()`.
@@ -94,6 +95,7 @@ def solve(
     if max_events < 1:
         raise ValueError(f"max_events must be at least 1, got {max_events}")
     y0 = jax.tree.map(as_float, y0)
+    driver = None if driver is None else as_driver(driver)
     inputs = _inputs(sde, y0, args, t0, t1, driver, save_at, key, window)
     cut = _cuts(save_at, window, steps, inputs.t0.dtype)
     solution = _solve(inputs, solver, gradient, jumps, _Sizes(steps, max_events, cut))
@@ -200,6 +202,7 @@ def _program(inputs: Inputs, solver: Any, jumps: Any, sizes: _Sizes) -> EventLoo
         max_events=sizes.max_events,
         iterations=steps + num_jumps + sizes.cuts + (sizes.max_events + 1 if kinds else 0),
         noisy=inputs.driver is not None,
+        calm=not (kinds or num_jumps or sizes.cuts),
     )
 
 
@@ -248,9 +251,9 @@ def _solution(core: Core, records: Records, inputs: Inputs, steps: int, sensitiv
 
 def _window(t0: Any, t1: Any) -> tuple[float, float] | None:
     """The window as plain numbers; None if it is traced."""
-    stop = jax.lax.stop_gradient
-    t0, t1 = stop(t0), stop(t1)
-    return (float(t0), float(t1)) if is_concrete(t0, t1) else None
+    # under jit even an operation on a plain number is traced; under grad alone, what is behind a tracer is known
+    ends = [x if is_concrete(x) else jax.lax.stop_gradient(x) for x in (t0, t1)]
+    return (float(ends[0]), float(ends[1])) if is_concrete(ends) else None
 
 
 def _steps(window: tuple[float, float] | None, dt: float | None, num_steps: int | None) -> int:

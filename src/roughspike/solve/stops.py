@@ -21,6 +21,7 @@ class Tables(eqx.Module):
     jump_sizes: jax.Array
     save_cell: jax.Array
     save_r: jax.Array
+    uniforms: jax.Array
 
     def local(self, cell: jax.Array, jump: jax.Array, save: jax.Array) -> Local:
         """The rows that an iteration needs; the last one beyond the end."""
@@ -67,7 +68,7 @@ class Tables(eqx.Module):
 
 
 def make_tables(
-    path: RealisedPath | None, t0: jax.Array, h: jax.Array, steps: int, save_at: jax.Array | None
+    path: RealisedPath | None, t0: jax.Array, h: jax.Array, steps: int, save_at: jax.Array | None, uniforms: jax.Array
 ) -> Tables:
     """Lay out a path (None: no driver) and save times."""
     dtype = t0.dtype
@@ -84,6 +85,7 @@ def make_tables(
         jump_sizes=jnp.zeros((0, 0), dtype) if path is None else path.jump_sizes,
         save_cell=save_cell,
         save_r=save_r,
+        uniforms=uniforms,
     )
 
 
