@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from roughspike.neurons.reset import ResetToValue as ResetToValue
     from roughspike.neurons.reset import SubtractiveReset as SubtractiveReset
     from roughspike.paths.brownian import BrownianPath as BrownianPath
+    from roughspike.paths.drivers import ExplicitEuler as ExplicitEuler
     from roughspike.paths.drivers import LinearDriver as LinearDriver
     from roughspike.paths.drivers import ParabolaDriver as ParabolaDriver
     from roughspike.paths.levy import LevyPath as LevyPath
@@ -90,6 +91,7 @@ _HOME = {
     "SpikeTrain": "paths.spikes",
     "Windows": "paths.windows",
     "LinearDriver": "paths.drivers",
+    "ExplicitEuler": "paths.drivers",
     "ParabolaDriver": "paths.drivers",
     "BrownianPath": "paths.brownian",
     "PoissonPath": "paths.poisson",

@@ -58,6 +58,7 @@ CASES = {
 
 
 RUNS = [(name, rs.LinearDriver) for name in CASES] + [(name, rs.ParabolaDriver) for name in list(CASES)[:2]]
+RUNS += [(next(iter(CASES)), rs.ExplicitEuler)]
 
 
 @pytest.mark.parametrize(("name", "driver"), RUNS)

@@ -90,7 +90,7 @@ def simulate(
     - `max_spikes`: slots per neuron. None: 64, and outside of `jit`, `vmap` and `grad` more as needed.
     - `max_spikes_per_step`: how many spikes of one neuron a step may hold. None: 1 if the refractory time is known to
       be at least a step, else 2, and more as needed like `max_spikes`.
-    - `driver`: `LinearDriver()` (default) or `ParabolaDriver()`.
+    - `driver`: `LinearDriver()` (default), `ParabolaDriver()`, or `ExplicitEuler()`, which reproduces published runs.
     - `trace`: also return the membrane potential on the grid.
     - `forward_mode`: leave the derivative to JAX, which `jax.jvp` and `jax.jacfwd` need. Otherwise a hand-written
       adjoint serves `jax.grad` and `jax.vjp`: the same derivative, faster and in less memory.

@@ -14,6 +14,7 @@ d tau = -Ds / lambda(v-), never through the iterations. All arrays have the shap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from roughspike.networks.cubic import Hazard, differentiate_root, first_root, po
 from roughspike.neurons.escape import AbstractEscape
 from roughspike.neurons.flow import convolve, kappa
 from roughspike.neurons.lif import SLIF
-from roughspike.paths.drivers import AbstractDriver
+from roughspike.paths.drivers import AbstractDriver, ExplicitEuler
 
 
 class Coefficients(NamedTuple):
@@ -39,6 +40,8 @@ class Coefficients(NamedTuple):
     decay_i: jax.Array  # e^{-mu2 h}
     kappa_half: jax.Array
     kappa: jax.Array
+    gain: jax.Array  # of v, over half a step, to the mean input of that half
+    fade: jax.Array  # what is left at the end of the gain of the first half
     noise: tuple[tuple[Any, Any, Any], ...]  # response of v mid, v end, i end (None: none) to each normal
     variance: jax.Array  # |sigma_1|^2: times the driver's bridge variance, the noise of v that the grid leaves out
     shift: jax.Array  # v+ = keep v- + shift
@@ -105,6 +108,8 @@ class _Jump(NamedTuple):
 
 def coefficients(neuron: SLIF, h: float, driver: AbstractDriver) -> Coefficients:
     """Step coefficients of a neuron: (v, i) answer a normal by the flow convolved with the driver's slope."""
+    if isinstance(driver, ExplicitEuler):
+        return _euler(neuron, h)
     mu1, mu2, sigma = neuron.mu[0], neuron.mu[1], neuron.sigma
 
     def on_v(column: int, slope: Any, t: float) -> jax.Array | float:
@@ -134,7 +139,41 @@ def coefficients(neuron: SLIF, h: float, driver: AbstractDriver) -> Coefficients
         decay_i=jnp.exp(-mu2 * h),
         kappa_half=kappa(mu1, mu2, h / 2),
         kappa=kappa(mu1, mu2, h),
+        gain=1 - jnp.exp(-mu1 * h / 2),
+        fade=jnp.exp(-mu1 * h / 2),
         noise=noise,
+        **_of_a_spike(neuron),
+    )
+
+
+def _euler(neuron: SLIF, h: float) -> Coefficients:
+    """Coefficients of the explicit Euler step; its path is straight, so the middle is half way."""
+    mu1, mu2, root = neuron.mu[0], neuron.mu[1], math.sqrt(h)
+
+    def response(column: int) -> tuple[Any, Any, Any]:
+        on_v = neuron.sigma[0, column] * root if neuron.noise[0][column] else 0.0 * mu1
+        return 0.5 * on_v, on_v, neuron.sigma[1, column] * root if neuron.noise[1][column] else None
+
+    return Coefficients(
+        escape=neuron.escape,
+        mu1=mu1,
+        mu2=mu2,
+        decay_half=1 - mu1 * h / 2,
+        decay=1 - mu1 * h,
+        decay_i=1 - mu2 * h,
+        kappa_half=mu1 * h / 2,
+        kappa=mu1 * h,
+        gain=mu1 * h / 2,
+        fade=jnp.ones_like(mu1),
+        noise=tuple(response(j) for j in neuron.noise_channels),
+        **_of_a_spike(neuron),
+    )
+
+
+def _of_a_spike(neuron: SLIF) -> dict[str, Any]:
+    """The coefficients that every scheme shares."""
+    sigma = neuron.sigma
+    return dict(
         variance=sigma[0, 0] ** 2 + sigma[0, 1] ** 2,
         shift=neuron.reset.shift(neuron.v_reset),
         alpha=neuron.alpha,
@@ -145,8 +184,7 @@ def coefficients(neuron: SLIF, h: float, driver: AbstractDriver) -> Coefficients
 
 def driven(co: Coefficients, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What an input current with these means over the two half steps adds to v at the middle and at the end."""
-    gain = 1 - co.decay_half
-    return gain * first, gain * (co.decay_half * first + second)
+    return co.gain * first, co.gain * (co.fade * first + second)
 
 
 def step(
@@ -238,7 +276,7 @@ def _hazard_before(co, static, path, middle, end, rest) -> tuple[Hazard, Any]:
     """Hazard from the start of the step, or from the end of the refractory period, to the end of the step."""
     if rest is None:
         rates = (_rate(co, static, path.v, 0.0), _rate(co, static, middle, 0.5), _rate(co, static, end, 1.0))
-        return through(*rates, static.h), 0.0
+        return _quadratic(static, rates, static.h), 0.0
     begin = _at_most_one(rest / static.h)
     half = 0.5 * (1 + begin)
     rates = (
@@ -246,7 +284,7 @@ def _hazard_before(co, static, path, middle, end, rest) -> tuple[Hazard, Any]:
         _rate(co, static, path(half), half),
         _rate(co, static, end, 1.0),
     )
-    return through(*rates, (1 - begin) * static.h), begin
+    return _quadratic(static, rates, (1 - begin) * static.h), begin
 
 
 def _after(co, static, path, end, jump: _Jump) -> tuple[jax.Array, Hazard]:
@@ -266,7 +304,15 @@ def _after(co, static, path, end, jump: _Jump) -> tuple[jax.Array, Hazard]:
         _rate(co, static, path(half) + middle, half),
         _rate(co, static, v_end, 1.0),
     )
-    return v_end, through(*rates, rest)
+    return v_end, _quadratic(static, rates, rest)
+
+
+def _quadratic(static: Static, rates: tuple[jax.Array, jax.Array, jax.Array], width: Any) -> Hazard:
+    """The hazard over a piece from its values at both ends and the middle; Euler's is that of the start."""
+    start, middle, end = rates
+    if isinstance(static.driver, ExplicitEuler):
+        return Hazard(start, jnp.zeros_like(start), jnp.zeros_like(start), width)
+    return through(start, middle, end, width)
 
 
 def _rate(co: Coefficients, static: Static, v: jax.Array, r: Any) -> jax.Array:
