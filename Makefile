@@ -1,5 +1,6 @@
 # Every target makes .venv by itself; nothing is needed but make and Python 3.11 or newer.
 #   make fit      fit a neuron to the recording that ships with nitime, write runs/<name>/report.html
+#   make fit-sim  fit it by simulation with three losses, from a poor start, and compare
 #   make test     all tests
 #   make check    what CI runs
 # Another interpreter: make fit PYTHON=python3.12. More arguments for the commands: make fit ARGS="--quiet".
@@ -10,7 +11,7 @@ BIN := .venv/bin
 CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
 	JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
-.PHONY: fit test lint format types contracts docstrings doctests examples docs pictures check clean help
+.PHONY: fit fit-sim test lint format types contracts docstrings doctests examples docs pictures check clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +32,9 @@ endef
 
 fit: .venv/.ready-run
 	@$(BIN)/roughspike fit $(ARGS)
+
+fit-sim: .venv/.ready-run
+	@$(BIN)/roughspike fit-sim $(ARGS)
 
 test: .venv/.ready-dev
 	@$(CACHE) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope $(ARGS)

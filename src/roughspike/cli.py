@@ -15,12 +15,8 @@ EXIT_INTERRUPTED = 130
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
-    """Fit a stochastic integrate-and-fire neuron to recorded spikes, and write a report.
-
-    Without arguments: the grasshopper auditory receptor that ships with nitime. A file of your own is CSV
-    (trial,neuron,time_s), a single column of times, or NPZ.
-    """
+class _Recording:
+    """Which recording, and which part of it."""
 
     data: tyro.conf.Positional[str] = "grasshopper-1"
     """A file of spikes, or a shipped recording: grasshopper-1, grasshopper-2."""
@@ -40,6 +36,16 @@ class Fit:
     """Unit of the times in the file of spikes."""
     split: Literal["A", "B"] = "A"
     """Which fixed windows (or trials) are held out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit(_Recording):
+    """Fit a stochastic integrate-and-fire neuron to recorded spikes, and write a report.
+
+    Without arguments: the grasshopper auditory receptor that ships with nitime. A file of your own is CSV
+    (trial,neuron,time_s), a single column of times, or NPZ.
+    """
+
     start: Literal["good", "poor"] = "good"
     """Where the fit starts: from the data, or far away."""
     dt: float | None = None
@@ -66,6 +72,34 @@ class Fit:
         from roughspike.recipe import console
 
         return console.fit_command(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSim(_Recording):
+    """Fit by simulation: compare losses on simulated spikes with the likelihood, all from the same poor start.
+
+    Energy score of filtered spike trains, expected signature without and with its horizon term. For the fit of a
+    recording itself use `roughspike fit`: the likelihood is better where there is one.
+    """
+
+    only: tuple[str, ...] = ()
+    """Which losses of the recipe: likelihood, energy, signature, signature-horizon [default: all]."""
+    steps: int | None = None
+    """At most so many steps of each, to try it out."""
+    seed: int | None = None
+    """Random seed."""
+    recipe: Path | None = None
+    """A recipe file (TOML) with other settings."""
+    out: Path | None = None
+    """Folder for the fits, the table and the report [default: runs/fit-sim-<data>-<split>]."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print nothing but errors."""
+
+    def run(self) -> int:
+        """Fit and compare; returns the exit code."""
+        from roughspike.recipe import simulation
+
+        return simulation.fit_sim_command(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +172,7 @@ class Reproduce:
 
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
+    | Annotated[FitSim, tyro.conf.subcommand("fit-sim")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]

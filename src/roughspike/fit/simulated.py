@@ -67,11 +67,13 @@ class SimulatedObjective(AbstractObjective):
     - `loss`: a function of (simulated, recorded) SpikeTrains with a scalar value.
     - `num_samples`: simulated trains in each step, for each window if there are windows.
     - `windows_per_step`: how many conditions, drawn anew, a step looks at; None for all. The score uses all.
+    - `scored`: False leaves the score out (NaN), which saves compiling a second simulation.
     """
 
     loss: Callable[[SpikeTrain, SpikeTrain], Any]
     num_samples: int = eqx.field(static=True)
     windows_per_step: int | None = eqx.field(static=True, default=None)
+    scored: bool = eqx.field(static=True, default=True)
 
     def prepare(
         self,
@@ -119,6 +121,8 @@ class SimulatedObjective(AbstractObjective):
 
     def score(self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array) -> jax.Array:
         """Minus the loss."""
+        if not self.scored:
+            return jnp.asarray(jnp.nan)
         return -self._value(cell, prepared, key, None)
 
     def complaint(self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array) -> str:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def fit_command(options: cli.Fit) -> int:
     """`roughspike fit`. Returns 0, or 130 if the fit was interrupted (what there is was written)."""
     begin = time.perf_counter()
-    say = _printer(options.quiet)
-    job = _job(options)
+    say = printer(options.quiet)
+    job = job_of(options)
     plan = _plan(options, job)
     folder = options.out or Path("runs") / f"{Path(options.data).stem}-{options.split}"
     say(f"{job.title}: {job.subject}")
@@ -60,7 +60,7 @@ def simulate_command(options: cli.Simulate) -> int:
     spikes = solution.spikes
     write_spikes(options.out, SpikeTrain(np.asarray(spikes.times, np.float64), spikes.t0, spikes.t1))
     rate = float(np.mean(np.asarray(spikes.counts))) / spikes.duration
-    _printer(options.quiet)(
+    printer(options.quiet)(
         f"{options.num_samples} samples of {spikes.duration:g} s, {rate:.3g} spikes/s: {options.out}"
     )
     for line in solution.result.messages():
@@ -72,7 +72,7 @@ def report_command(options: cli.Report) -> int:
     """`roughspike report`."""
     path = options.out or options.run_folder / "report.html"
     write_report(evaluate_run(options.run_folder), path)
-    _printer(options.quiet)(str(path))
+    printer(options.quiet)(str(path))
     return 0
 
 
@@ -134,7 +134,8 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _job(options: cli.Fit) -> Job:
+def job_of(options: cli.Fit | cli.FitSim) -> Job:
+    """The recording that a command is about. **Raises** ValueError for options that do not go together."""
     if options.data in RECORDINGS:
         given = [
             name
@@ -190,5 +191,6 @@ def _with_steps(stage: Stage, steps: int) -> Stage:
     return Stage(steps, stage.learning_rate, stage.chunk, stage.particles, stage.start)
 
 
-def _printer(quiet: bool):
+def printer(quiet: bool):
+    """What a command says, or nothing."""
     return (lambda text: None) if quiet else (lambda text: print(text, flush=True))
