@@ -50,6 +50,7 @@ def prepared(objective: SimulatedObjective, cell: rs.Population, windows: rs.Win
     return jax.tree.map(jnp.asarray, objective.prepare(cell, recording(), windows=windows, dt=0.005))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["energy", "signature"])
 def test_gradient_against_differences(name: str):
     """Common random numbers, every parameter that is free, start states included."""
@@ -109,6 +110,7 @@ def test_one_observation_per_condition():
         np.testing.assert_allclose(by_condition(loss.__call__, simulated, recorded), alone, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.plain
 def test_a_fit_of_windows(tmp_path):
     options = {"trainable": lambda m: m.current.parts[0].gain, "dt": 0.005, "key": jr.key(1), "progress": False}

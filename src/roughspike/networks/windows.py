@@ -85,7 +85,7 @@ def simulate_lanes(
     driver = LinearDriver()
     noise = draw_noise(key, neuron, driver, steps, lanes, num_samples, capacity, dtype)
     single = dtype == jnp.float32
-    static = Static(h, driver, neuron.reset.keep, max_spikes_per_step, 4 if single else 6, 1e-4 if single else 1e-9)
+    static = Static(h, driver, neuron.reset.keep, max_spikes_per_step, 1 if single else 2, 1e-4 if single else 1e-9)
     co = coefficients(neuron, h, driver)
     shape = (lanes, num_samples)
     state = State(
