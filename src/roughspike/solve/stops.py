@@ -92,12 +92,13 @@ def make_tables(
 def cells(times: jax.Array, t0: jax.Array, h: jax.Array, steps: int, snap: float) -> tuple[jax.Array, jax.Array]:
     """Cell and place r in (0, 1] of times in (t0, t1]; t0 is (0, 0), +inf is (steps, 1).
 
-    A place within `snap` of a grid point is that grid point, and then has no derivative of its own.
+    With `snap`, a place as near as that to a grid point is that grid point, and has no derivative of its own.
     """
     x = (times - t0) / h
     finite = jnp.isfinite(x)
     x = jnp.where(finite, x, 0.5)
-    x = jnp.where(jnp.abs(x - jnp.round(x)) <= snap, jnp.round(x), x)
+    if snap:
+        x = jnp.where(jnp.abs(x - jnp.round(x)) <= snap, jnp.round(x), x)
     cell = jnp.clip(jnp.ceil(jax.lax.stop_gradient(x)).astype(jnp.int32) - 1, 0, steps - 1)
     r = x - cell.astype(x.dtype)
     r = jnp.where(r > 1, 1.0, jnp.where(r < 0, 0.0, r)).astype(x.dtype)
