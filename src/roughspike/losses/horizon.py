@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from roughspike._types import as_float
-from roughspike.losses.base import AbstractLoss
+from roughspike.losses.base import AbstractLoss, batched
+from roughspike.losses.mmd import SignatureMMD
 from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
 
 
-def with_horizon(loss: Any) -> AbstractLoss:
+def with_horizon(loss: Any) -> Any:
     """The same loss with a gradient that is exact for expectations: it sees spikes that enter or leave the window.
 
     The pathwise gradient of a spike count is 0. With stochastic firing the missing part is explicit: past its
@@ -34,7 +36,8 @@ def with_horizon(loss: Any) -> AbstractLoss:
 
     **Arguments**
 
-    - `loss`: an `AbstractLoss`; its features are computed two more times per neuron, without a gradient.
+    - `loss`: an `AbstractLoss`; its features are computed two more times per neuron, without a gradient. Or a
+      `SignatureMMD`, for whose pairs the change of the loss itself takes the place of the change of features.
 
     **Returns** a loss. The simulated spikes must come from `simulate`, which fills `spikes.horizon`; recorded ones
     need none.
@@ -49,13 +52,15 @@ def with_horizon(loss: Any) -> AbstractLoss:
     >>> bool(loss(spikes, spikes) == 0)
     True
     """
+    if isinstance(loss, _WithHorizon | _PairsWithHorizon):
+        raise ValueError("this loss has its horizon term already: use it as it is")
+    if isinstance(loss, SignatureMMD):
+        return _PairsWithHorizon(loss)
     if not isinstance(loss, AbstractLoss):
         raise ValueError(
             f"with_horizon needs a loss with features of each sample, got {type(loss).__name__}: derive it from "
             "roughspike.losses.base.AbstractLoss"
         )
-    if isinstance(loss, _WithHorizon):
-        raise ValueError("this loss has its horizon term already: use it as it is")
     return _WithHorizon(loss)
 
 
@@ -79,6 +84,37 @@ class _WithHorizon(AbstractLoss):
     ) -> Float[Array, ""]:
         """As without the term."""
         return self.loss.compare(simulated, recorded)
+
+
+class _PairsWithHorizon(eqx.Module):
+    """What `with_horizon` returns for a loss on pairs of trains."""
+
+    loss: SignatureMMD
+
+    def __call__(self, simulated: SpikeTrain, recorded: SpikeTrain) -> Float[Array, ""]:
+        """The loss, with the horizon term in its gradient."""
+        value = self.loss(simulated, recorded)
+        if simulated.horizon is None:
+            return value
+        spikes = batched(simulated)
+        assert spikes.horizon is not None
+        fixed = jax.lax.stop_gradient(spikes)
+        s = spikes.horizon.threshold
+        crossing = jnp.where(spikes.horizon.open, s - jax.lax.stop_gradient(s), 0.0)
+        longer, full = _with_room(fixed)
+        for k in range(spikes.num_neurons):
+            changed = unchecked(jnp.where(full(k), spikes.t1, longer.times), spikes.t0, spikes.t1)
+            gains = jax.lax.stop_gradient(self.loss.gains(changed, longer, recorded))
+            value = value + jnp.vdot(gains, crossing[:, k])
+        return value
+
+
+def _with_room(spikes: SpikeTrain) -> tuple[SpikeTrain, Any]:
+    """The trains with one more slot per neuron, and a function of k: the mask of neuron k's next free slot."""
+    times = jnp.pad(as_float(spikes.times), ((0, 0), (0, 0), (0, 1)), constant_values=jnp.inf)
+    next_slot = jnp.arange(times.shape[-1])[None, None] == spikes.counts[..., None]
+    mine = lambda k: (jnp.arange(spikes.num_neurons) == k)[None, :, None]  # noqa: E731
+    return unchecked(times, spikes.t0, spikes.t1), lambda k: next_slot & mine(k)
 
 
 def _gains(loss: AbstractLoss, spikes: SpikeTrain) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Gram matrices: trains and paths to blocks of pairs, with the orders that the data need."""
+"""Kernels of listed pairs of trains or of paths, with the orders that the data need."""
 
 from __future__ import annotations
 
@@ -37,31 +37,40 @@ def as_matrix(values: jax.Array, n: int, m: int | None) -> jax.Array:
     return values[where]
 
 
-def spike_gram(
-    x: SpikeTrain, y: SpikeTrain | None, time_weight: Any, jump_size: Any, tol: float, orders: Orders | None
+def spike_pairs(
+    x: SpikeTrain,
+    y: SpikeTrain | None,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    weights: tuple[Any, Any],
+    tol: float,
+    orders: Orders | None,
 ) -> tuple[jax.Array, Any]:
-    """Kernels of all pairs of trains without ties, and the estimated error."""
+    """k(x[first], y[second]) of trains without ties, and the estimated error; y is x if it is None.
+
+    `weights` are those of time and of a jump.
+    """
     sets = (x,) if y is None else (x, y)
     times = [as_float(train.times) for train in sets]
     dtype = jnp.result_type(*times)
-    weight, size = jnp.asarray(time_weight, dtype), jnp.square(jnp.asarray(jump_size, dtype))
-    windows = [(train.t0, train.t1) for train in sets]
-    arguments = (tuple(t.astype(dtype) for t in times), weight, size)
-    run = lambda chosen: _spike_values(arguments, tuple(windows), chosen)  # noqa: E731
-    extent = _extent(jax.lax.stop_gradient(arguments), windows)
+    weight, size = jnp.asarray(weights[0], dtype), jnp.square(jnp.asarray(weights[1], dtype))
+    windows = tuple((train.t0, train.t1) for train in sets)
+    arguments = (tuple(t.astype(dtype) for t in times), weight, size, np.int32(first), np.int32(second))
+    extent = _extent(jax.lax.stop_gradient(arguments[:3]), windows)
     if orders is not None:
-        return run(orders), sum(estimated_error(extent, orders))
+        return _spike_values(arguments, windows, orders), sum(estimated_error(extent, orders))
     if is_concrete(extent, arguments):
         orders, error = choose(extent, tol)
-        return run(orders), error
+        return _spike_values(arguments, windows, orders), error
     rungs = ladder(tol)
     errors = jnp.stack([jnp.asarray(sum(estimated_error(extent, rung))) for rung in rungs])
     rung = jnp.minimum(jnp.sum(errors > tol / 2), len(rungs) - 1)
-    values = jax.lax.switch(rung, [lambda a, o=o: _spike_values(a, tuple(windows), o) for o in rungs], arguments)
+    values = jax.lax.switch(rung, [lambda a, o=o: _spike_values(a, windows, o) for o in rungs], arguments)
     return values, errors[rung]
 
 
-def _extent(arguments: tuple, windows: list[tuple[float, float]]) -> Extent:
+def _extent(arguments: tuple, windows: tuple[tuple[float, float], ...]) -> Extent:
     times, weight, size = arguments
     xp = np if is_concrete(arguments) else jnp
     moves, counts = [], []
@@ -78,34 +87,38 @@ def _extent(arguments: tuple, windows: list[tuple[float, float]]) -> Extent:
 
 @jax.jit(static_argnums=(1, 2))
 def _spike_values(arguments: tuple, windows: tuple, orders: Orders) -> jax.Array:
-    times, weight, size = arguments
+    times, weight, size, first, second = arguments
     rows = [slots_of(t, window[0], window[1], orders.pieces) for t, window in zip(times, windows, strict=True)]
     # only the product of both time weights counts, so x takes it all
     x, y = rows[0]._replace(moves=rows[0].moves * jnp.square(weight)), rows[-1]
-    m = None if len(rows) == 1 else times[1].shape[0]
-    first, second = pair_list(times[0].shape[0], m)
-    values = pair_kernels(x, y, size, jnp.asarray(first), jnp.asarray(second), orders)
-    return as_matrix(jnp.asarray(values), times[0].shape[0], m)
+    return jnp.asarray(pair_kernels(x, y, size, first, second, orders))
 
 
-def path_gram(
-    x: jax.Array, y: jax.Array | None, static: AbstractStaticKernel, tol: float, orders: tuple[int, ...] | None
+def path_pairs(
+    x: jax.Array,
+    y: jax.Array | None,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    static: AbstractStaticKernel,
+    tol: float,
+    orders: tuple[int, ...] | None,
 ) -> tuple[jax.Array, Any]:
-    """Kernels of all pairs of piecewise linear paths (n, vertices, channels), and the estimated error."""
+    """k(x[first], y[second]) of piecewise linear paths (n, vertices, channels), and the estimated error."""
     for name, path in (("x", x), ("y", y)):
         if path is not None and (path.ndim != 3 or path.shape[1] < 2 or path.shape[2] != x.shape[2]):
             raise ValueError(
                 f"{name} must be a SpikeTrain with one batch axis or paths of shape (n, vertices, channels), with 2 "
                 f"vertices or more and as many channels as the other, got {path.shape}"
             )
-    pair = (x, x if y is None else y)
+    other = x if y is None else y
     if orders is not None:
         order, pieces, error = orders[0], orders[-1] if len(orders) > 1 else 1, jnp.nan
-    elif is_concrete(pair, static):
-        order, pieces, error = _path_order(*pair, static, tol)
+    elif is_concrete(x, other, static):
+        order, pieces, error = _path_order(x, other, static, tol)
     else:
         order, pieces, error = 8 if tol < 1e-6 else 6, 1, jnp.nan
-    return _path_values(x, y, static, order, pieces), error
+    return _path_values((x, other, np.int32(first), np.int32(second)), static, order, pieces), error
 
 
 def _path_order(x: jax.Array, y: jax.Array, static: AbstractStaticKernel, tol: float) -> tuple[int, int, float]:
@@ -118,21 +131,19 @@ def _path_order(x: jax.Array, y: jax.Array, static: AbstractStaticKernel, tol: f
     return general_order(z, max(whole, z), max(x.shape[1], y.shape[1]) - 1, tol)
 
 
-@jax.jit(static_argnums=(3, 4))
-def _path_values(x: jax.Array, y: jax.Array | None, static: AbstractStaticKernel, order: int, pieces: int) -> jax.Array:
-    other, m = (x, None) if y is None else (y, y.shape[0])
-    first, second = pair_list(x.shape[0], m)
-    cells = pieces**2 * x.shape[1] * other.shape[1]
-    lanes = min(128, max(8, _MOST_PRODUCTS // cells // 8 * 8), -(-len(first) // 8) * 8)
-    blocks = -(-len(first) // lanes)
-    rows = lambda index: jnp.asarray(np.resize(index, blocks * lanes).reshape(blocks, lanes))  # noqa: E731
+@jax.jit(static_argnums=(2, 3))
+def _path_values(arguments: tuple, static: AbstractStaticKernel, order: int, pieces: int) -> jax.Array:
+    x, y, first, second = arguments
+    pairs, cells = first.shape[0], pieces**2 * x.shape[1] * y.shape[1]
+    lanes = min(128, max(8, _MOST_PRODUCTS // cells // 8 * 8), -(-pairs // 8) * 8)
+    blocks = -(-pairs // lanes)
+    rows = lambda index: jnp.pad(index, (0, blocks * lanes - pairs)).reshape(blocks, lanes)  # noqa: E731
 
     @jax.checkpoint
     def block(index: tuple[jax.Array, jax.Array]) -> jax.Array:
-        rho = path_products(static, x[index[0]], other[index[1]])
+        rho = path_products(static, x[index[0]], y[index[1]])
         if pieces > 1:
             rho = jnp.repeat(jnp.repeat(rho / pieces**2, pieces, axis=0), pieces, axis=1)
         return goursat(rho, order)
 
-    values = jax.lax.map(block, (rows(first), rows(second))).reshape(-1)[: len(first)]
-    return as_matrix(values, x.shape[0], m)
+    return jax.lax.map(block, (rows(first), rows(second))).reshape(-1)[:pairs]

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from roughspike._types import as_float, is_concrete
 from roughspike.paths.spikes import SpikeTrain
-from roughspike.signatures.gram import path_gram, spike_gram
+from roughspike.signatures.gram import as_matrix, pair_list, path_pairs, spike_pairs
+from roughspike.signatures.lifts import FilteredLift, PerNeuron, scaled
 from roughspike.signatures.static import AbstractStaticKernel, LinearKernel
 from roughspike.signatures.sweep import Orders
 from roughspike.signatures.truncated import marcus_lift
@@ -58,6 +59,8 @@ class SignatureKernel(eqx.Module):
     - `normalise`: k(x, y) / sqrt(k(x, x) k(y, y)), which is 1 for equal trains.
     - `orders`: (time, jump, pieces) to fix the numbers of coefficients; None to choose them. Inside `jit` and `grad`,
       where the data are unknown to the compiler, a few choices are compiled and one is taken at run time.
+    - `lift`: None for the Marcus lift of all neurons together, `PerNeuron()` for the sum of the kernels of each, or
+      `FilteredLift(tau)` for trains smoothed by an alpha function.
 
     `time_weight`, `jump_size` and the spike times are differentiable.
 
@@ -80,6 +83,7 @@ class SignatureKernel(eqx.Module):
     jump_size: float | Float[Array, ""] | str = "auto"
     normalise: bool = eqx.field(static=True, default=False)
     orders: tuple[int, ...] | None = eqx.field(static=True, default=None)
+    lift: PerNeuron | FilteredLift | None = None
 
     def __init__(
         self,
@@ -89,11 +93,13 @@ class SignatureKernel(eqx.Module):
         jump_size: Any = "auto",
         normalise: bool = False,
         orders: tuple[int, ...] | None = None,
+        lift: PerNeuron | FilteredLift | None = None,
     ):
         self.static = LinearKernel() if static is None else static
         self.tol, self.normalise = tol, bool(normalise)
         self.time_weight, self.jump_size = time_weight, jump_size
         self.orders = None if orders is None else tuple(int(p) for p in orders)
+        self.lift = lift
         _check(self)
 
     def gram(self, x: Any, y: Any = None) -> Float[Array, "n m"]:
@@ -109,11 +115,26 @@ class SignatureKernel(eqx.Module):
     def solve(self, x: Any, y: Any = None) -> Gram:
         """As `gram`, with an estimate of the error."""
         kernel = self.resolved(x, x if y is None else y)
-        tol = _tolerance(kernel, x)
-        values, error = _raw(kernel, x, y, tol)
+        n, m = _count(x), None if y is None else _count(y)
+        listed, error = _pairs(kernel, x, y, *pair_list(n, m))
+        values = as_matrix(listed, n, m)
         if self.normalise:
-            values = _normalised(kernel, values, x, y, tol)
-        return Gram(values, jnp.asarray(error, values.dtype), tol)
+            norms = [jnp.sqrt(kernel.diagonal(z)) for z in ((x,) if y is None else (x, y))]
+            values = values / norms[0][:, None] / norms[-1][None]
+        return Gram(values, jnp.asarray(error, values.dtype), _tolerance(kernel, x))
+
+    def pairs(self, x: Any, y: Any, first: np.ndarray, second: np.ndarray) -> Float[Array, "pairs"]:
+        """k(x[first], y[second]) for index arrays of equal length."""
+        kernel = self.resolved(x, y)
+        values = _pairs(kernel, x, y, np.asarray(first), np.asarray(second))[0]
+        if self.normalise:
+            values = values / jnp.sqrt(kernel.diagonal(x)[first] * kernel.diagonal(y)[second])
+        return values
+
+    def diagonal(self, x: Any) -> Float[Array, "n"]:
+        """k(x_i, x_i), before `normalise`."""
+        every = np.arange(_count(x))
+        return _pairs(self.resolved(x), x, None, every, every)[0]
 
     def resolved(self, *trains: Any) -> SignatureKernel:
         """The same kernel with a number for "auto": the jump size that suits all these trains together."""
@@ -129,23 +150,25 @@ def auto_jump_size(*trains: SpikeTrain) -> jax.Array:
     return 1 / jnp.sqrt(jnp.maximum(jnp.mean(jnp.concatenate(counts).astype(dtype)), 1.0))
 
 
-def _raw(kernel: SignatureKernel, x: Any, y: Any, tol: float) -> tuple[jax.Array, Any]:
-    orders = None if kernel.orders is None else kernel.orders
-    if isinstance(x, SpikeTrain):
-        weights = kernel.time_weight, kernel.jump_size
-        if isinstance(kernel.static, LinearKernel) and not _ties(x, y):
-            fixed = None if orders is None else Orders(*orders)
-            return spike_gram(x, y, *weights, tol, fixed)
-        x, y = (None if t is None else _lifted(t, *weights) for t in (x, y))
-    return path_gram(as_float(x), None if y is None else as_float(y), kernel.static, tol, orders)
-
-
-def _lifted(train: SpikeTrain, time_weight: Any, jump_size: Any) -> jax.Array:
-    path = marcus_lift(train)
-    scale = jnp.concatenate(
-        [jnp.asarray(time_weight, path.dtype)[None], jnp.full(train.num_neurons, jump_size, path.dtype)]
-    )
-    return (path - path[:, :1]) * scale[None, None]
+def _pairs(kernel: SignatureKernel, x: Any, y: Any, first: np.ndarray, second: np.ndarray) -> tuple[jax.Array, Any]:
+    """Kernels of listed pairs, and the estimated error; "auto" is resolved by now."""
+    tol = _tolerance(kernel, x)
+    if not isinstance(x, SpikeTrain):
+        x, y = as_float(x), None if y is None else as_float(y)
+        return path_pairs(x, y, first, second, static=kernel.static, tol=tol, orders=kernel.orders)
+    weights: tuple[Any, Any] = (kernel.time_weight, kernel.jump_size)
+    if isinstance(kernel.lift, PerNeuron) and x.num_neurons > 1:
+        k = np.arange(x.num_neurons)
+        i, j = ((x.num_neurons * index[:, None] + k).reshape(-1) for index in (first, second))
+        x, y = (None if t is None else kernel.lift.split(t) for t in (x, y))
+        values, error = _pairs(kernel, x, y, i, j)
+        return jnp.sum(values.reshape(-1, len(k)), axis=1), error
+    if isinstance(kernel.static, LinearKernel) and not isinstance(kernel.lift, FilteredLift) and not _ties(x, y):
+        orders = None if kernel.orders is None else Orders(*kernel.orders)
+        return spike_pairs(x, y, first, second, weights=weights, tol=tol, orders=orders)
+    lift = kernel.lift if isinstance(kernel.lift, FilteredLift) else marcus_lift
+    x, y = (None if t is None else scaled(lift(t), *weights) for t in (x, y))
+    return path_pairs(x, y, first, second, static=kernel.static, tol=tol, orders=kernel.orders)
 
 
 def _ties(*trains: SpikeTrain | None) -> bool:
@@ -159,12 +182,15 @@ def _ties(*trains: SpikeTrain | None) -> bool:
     return False
 
 
-def _normalised(kernel: SignatureKernel, values: jax.Array, x: Any, y: Any, tol: float) -> jax.Array:
-    if y is None:
-        norm = jnp.sqrt(jnp.diagonal(values))
-        return values / norm[:, None] / norm[None]
-    own = [jnp.sqrt(jnp.diagonal(_raw(kernel, z, None, tol)[0])) for z in (x, y)]
-    return values / own[0][:, None] / own[1][None]
+def _count(x: Any) -> int:
+    """Number of trains or paths. **Raises** ValueError for anything but one batch axis."""
+    shape = x.batch_shape if isinstance(x, SpikeTrain) else np.shape(x)[:1]
+    if len(shape) != 1:
+        raise ValueError(
+            f"x and y must be a SpikeTrain with one batch axis or paths of shape (n, vertices, channels), got batch "
+            f"shape {shape}: pass spikes[None] or reshape"
+        )
+    return shape[0]
 
 
 def _tolerance(kernel: SignatureKernel, x: Any) -> float:

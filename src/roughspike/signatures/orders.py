@@ -45,12 +45,13 @@ class Extent(NamedTuple):
 def extent_of(moves: tuple[Any, Any], counts: tuple[Any, Any], length: Any, size: Any) -> Extent:
     """`Extent` from weighted time moves (trains, slots) and counts (trains, neurons) of both sets."""
     xp = np if is_concrete(moves, counts, length, size) else jnp
-    counts = (xp.asarray(counts[0]), xp.asarray(counts[1]))
+    size = xp.asarray(size)
+    counts = (xp.asarray(counts[0]).astype(size.dtype), xp.asarray(counts[1]).astype(size.dtype))
     some = [xp.min(xp.where(c > 0, c, 2**30), axis=0) for c in counts]
     return Extent(
         xp.asarray(length),
         xp.maximum(xp.max(xp.asarray(moves[0])), xp.max(xp.asarray(moves[1]))),
-        xp.asarray(size),
+        size,
         xp.stack([xp.max(c, axis=0) for c in counts]),
         xp.stack([xp.min(c, axis=0) for c in counts]),
         xp.stack(some),
@@ -78,16 +79,14 @@ def estimated_error(extent: Extent, orders: Orders) -> tuple[Any, Any]:
 
 def strip_error(xp: Any, z: Any, whole: Any, order: int) -> Any:
     """(1) for one strip of product z with paths of product `whole`, elementwise."""
-    t = np.linspace(1 / 24, 1, 24)
-    z, whole = xp.asarray(z)[..., None], xp.asarray(whole)[..., None]
+    z, whole, t = _grid(xp, z, whole)
     log = order * xp.log(xp.maximum(z * t, 1e-30)) - 2 * math.lgamma(order + 1)
     return _grown(xp, log, z, whole, t)
 
 
 def chebyshev_error(xp: Any, z: Any, whole: Any, order: int) -> Any:
     """(2) for one strip, elementwise."""
-    t = np.linspace(1 / 24, 1, 24)
-    z, whole = xp.asarray(z)[..., None], xp.asarray(whole)[..., None]
+    z, whole, t = _grid(xp, z, whole)
     base = xp.log(xp.maximum(z * t, 1e-30))
     total = None
     for m in range(order, order + 30):
@@ -97,7 +96,12 @@ def chebyshev_error(xp: Any, z: Any, whole: Any, order: int) -> Any:
     return _grown(xp, total, z, whole, t)
 
 
-def _grown(xp: Any, log: Any, z: Any, whole: Any, t: np.ndarray) -> Any:
+def _grid(xp: Any, z: Any, whole: Any) -> tuple[Any, Any, Any]:
+    z, whole = xp.asarray(z)[..., None], xp.asarray(whole)[..., None]
+    return z, whole, xp.asarray(np.linspace(1 / 24, 1, 24).reshape((1,) * (z.ndim - 1) + (24,)), z.dtype)
+
+
+def _grown(xp: Any, log: Any, z: Any, whole: Any, t: Any) -> Any:
     rest = xp.maximum(whole - z, 0.0) * (1 - t)
     return xp.exp(xp.minimum(xp.max(log + log_i0(xp, rest) - log_i0(xp, whole), axis=-1), 80.0))
 
