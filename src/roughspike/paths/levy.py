@@ -235,7 +235,7 @@ def _end_slope(weight: jax.Array, gap: jax.Array) -> jax.Array:
 def _cumulative(weight: jax.Array, gap: jax.Array) -> jax.Array:
     """Integral from the first node to each: the trapezium rule with the correction of its leading error term."""
     first, last = (w[..., :3] @ jnp.asarray((-1.5, 2.0, -0.5), weight.dtype) for w in (weight, -weight[..., ::-1]))
-    derivative = jnp.gradient(weight, axis=-1).at[..., 0].set(first).at[..., -1].set(last)
+    derivative = jnp.asarray(jnp.gradient(weight, axis=-1)).at[..., 0].set(first).at[..., -1].set(last)
     pieces = (weight[..., 1:] + weight[..., :-1]) / 2 - (derivative[..., 1:] - derivative[..., :-1]) / 12
     start = jnp.zeros_like(weight[..., :1])
     return jnp.concatenate([start, jnp.cumsum(pieces * gap, axis=-1)], axis=-1)

@@ -183,7 +183,7 @@ class AssumptionReport(eqx.Module):
 
 def report_on(numbers: EventNumbers, times: Any, kinds: Any) -> AssumptionReport:
     """The report for measured events. Needs concrete values."""
-    host = EventNumbers(*(np.asarray(x) for x in numbers))
+    host: Any = EventNumbers(*(np.asarray(x) for x in numbers))  # pyright: ignore
     times, kinds = np.asarray(times), np.asarray(kinds)
     rows = []
     for kind in range(host.landing.shape[1]):
@@ -203,7 +203,7 @@ def report_on(numbers: EventNumbers, times: Any, kinds: Any) -> AssumptionReport
     return AssumptionReport(tuple(rows))
 
 
-def _line(flag: int, host: EventNumbers, times: np.ndarray, at: np.ndarray) -> str:
+def _line(flag: int, host: Any, times: np.ndarray, at: np.ndarray) -> str:
     failed = at[(host.flags[at] & flag) != 0]
     by = {NOISE_MOVES_EVENT: -host.noise, NO_SLOPE: host.slope, DOES_NOT_COMMUTE: -host.commutator}
     order = by.get(flag, np.min(np.abs(host.landing), axis=1))
