@@ -120,14 +120,13 @@ def fire(
     change = e_after - jnp.where(own & ~now, e_before, 0.0)
     stays = jnp.abs(change) <= small
     rising = stays & (leaving >= 0) & (jnp.abs(rate_after - rate) > 1e-6 * jnp.abs(rate))
-    above = ~stays & (change > 0) & (jnp.abs(e_after - e_before) > small)
     of_own = jnp.where(stays, SURFACE, jnp.where(change < 0, ARMED, DISARMED))
     # the others: where the piece, then the transition, leaves them
     middle = settle(status, e0, e_before, r > r0)
     kept = (middle == SURFACE) & (jnp.abs(e_after - e_before) <= small)
     of_other = jnp.where(kept, SURFACE, settle(middle, e_before, e_after, jnp.array(True)))
     on_other = (middle == ARMED) & (jnp.abs(e_after) <= small) & (e_before < -small)
-    landed = jnp.any(jnp.where(own, rising | above, on_other))
+    landed = jnp.any(jnp.where(own, rising, on_other))
 
     hit = now | jnp.any(cross)
     flags = jnp.where(hit & graze, GRAZE, 0) | jnp.where(hit & landed, LANDED_ON_EVENT, 0)

@@ -25,7 +25,7 @@ _REMEDY = {
     SOLVER_FAILED: "the solver's own iteration failed, the run stopped there: pass a smaller dt or another solver",
     GRAZE: "a non-transversal crossing: the event function has no positive slope there, so the event time has no "
     "derivative (taken as 0): move the parameters away from the graze, or smooth the event",
-    LANDED_ON_EVENT: "a transition landed on (or left its own kind above) an event surface, where the next event is "
+    LANDED_ON_EVENT: "a transition landed on an event surface, where the next event is "
     "not determined (assumption 3.2): let the transition end strictly below the surface",
     CHATTERING: "events accumulate (Zeno): at least 5 of one kind within one step: let the transition keep a distance "
     "from the surface, or end the run before the events accumulate",

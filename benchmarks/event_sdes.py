@@ -1,0 +1,212 @@
+"""What do events cost in the general solver? Against a bare scan, the restart algorithm, and itself in memory.
+
+Four questions, ratios in one process, float32, process CPU time, least of several repeats after warm-up:
+1. without events: a hand-written `lax.scan` Euler loop with its noise drawn beforehand (128 lanes, 500 steps);
+2. the neuron of Fig. 1 as an event SDE against the restart algorithm of `published.py`, both simulating all spikes on
+   [0, 5], one lane and 128 lanes, forward and gradient;
+3. a recurrent network of 100 neurons: first call, forward;
+4. memory of the gradient methods against the number of steps, from the compiler's own analysis.
+
+Run: python benchmarks/event_sdes.py [--quick]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import measure
+import published
+
+import roughspike as rs
+
+SETTING = published.Setting(max_spikes=24)
+LANES, STEPS, ROOM = 128, 500, 32
+TARGETS = {
+    "no events, forward: over a lean scan": (2.0, True),
+    "no events, gradient: over a lean scan's gradient": (2.0, True),
+    "restart over ours, 128 lanes: forward": (50.0, False),
+    "restart over ours, 128 lanes: gradient": (50.0, False),
+    "restart over ours, 1 lane: forward": (50.0, False),
+    "restart over ours, 1 lane: gradient": (50.0, False),
+    "100 neurons: first call, s": (5.0, True),
+}
+
+
+def drift(t: jax.Array, y: jax.Array, c: jax.Array) -> jax.Array:
+    p = SETTING
+    v, i, _ = y
+    return jnp.stack([p.mu1 * (i + c - v), -p.mu2 * i, jnp.exp(p.beta * jnp.minimum(v - p.v_th, 10.0)) / p.tau_s])
+
+
+def diffusion(t: jax.Array, y: jax.Array, c: jax.Array) -> jax.Array:
+    return jnp.array([[SETTING.sigma, 0.0], [0.0, 0.0], [0.0, 0.0]])
+
+
+def neuron() -> rs.EventSDE:
+    """Fig. 1 as an event SDE."""
+    p = SETTING
+    return rs.EventSDE(
+        drift,
+        diffusion,
+        event=lambda t, y, c: y[2:],
+        transition=lambda t, y, kind, u, c: jnp.stack([y[0] - p.v_reset, y[1], jnp.log(u[0]) - p.alpha]),
+        num_uniforms=1,
+    )
+
+
+def times(cell: rs.EventSDE, c: jax.Array, keys: jax.Array, gradient: Any, steps: int = STEPS) -> jax.Array:
+    """Event times of every lane, all noise drawn here."""
+    y0 = jnp.array([0.0, 0.0, -1.0])
+
+    def one(key):
+        options = {"driver": rs.BrownianPath(2), "solver": diffrax.Euler(), "gradient": gradient, "max_events": ROOM}
+        return rs.solve(cell, t0=0.0, t1=SETTING.t1, num_steps=steps, y0=y0, args=c, key=key, **options).event_times
+
+    return jax.vmap(one)(keys)
+
+
+def without_events(repeats: int) -> dict[str, float]:
+    """CPU ms of a lean scan and of ours, the same drawing of noise in both."""
+    plain = rs.EventSDE(drift, diffusion)
+    h, keys, c = SETTING.t1 / STEPS, jr.split(jr.key(0), LANES), jnp.float32(0.5)
+    noise = jax.vmap(lambda k: rs.BrownianPath(2).realise(k, 0.0, SETTING.t1, STEPS, jnp.float32).increments)(keys)
+    knots = jnp.linspace(0.0, SETTING.t1, STEPS + 1)
+
+    def lean(c, x):
+        dx = jnp.diff(x, axis=0)
+        return jax.lax.scan(lambda y, d: (y + h * drift(0.0, y, c) + diffusion(0.0, y, c) @ d, None), jnp.zeros(3), dx)[
+            0
+        ]
+
+    def ours(c, x, gradient):
+        driver = rs.PiecewisePath(knots, x)
+        options = {"driver": driver, "solver": diffrax.Euler(), "gradient": gradient}
+        return rs.solve(plain, t0=0.0, t1=SETTING.t1, num_steps=STEPS, y0=jnp.zeros(3), args=c, **options).y1
+
+    found = {}
+    drivers = {"lean scan": lean, "ours": lambda c, x: ours(c, x, rs.Direct())}
+    for name, run in drivers.items():
+        batch = jax.jit(lambda c, x, run=run: jax.vmap(lambda w: run(c, w))(x))
+        slope = jax.jit(jax.grad(lambda c, x, run=run: jnp.sum(jax.vmap(lambda w: run(c, w))(x)[:, 0])))
+        x = jnp.concatenate([jnp.zeros((LANES, 1, 2)), jnp.cumsum(noise, 1)], 1)
+        found[f"no events, {name}: forward"] = 1e3 * measure.cpu_seconds(lambda f=batch, x=x: f(c, x), repeats)
+        found[f"no events, {name}: gradient"] = 1e3 * measure.cpu_seconds(lambda f=slope, x=x: f(c, x), repeats)
+    return found
+
+
+def one_neuron(repeats: int) -> dict[str, float]:
+    """CPU ms of the restart algorithm and of ours, all spikes on [0, 5]."""
+    found, c, cell = {}, jnp.float32(1.5), neuron()
+    for lanes in (1, LANES):
+        keys = jr.split(jr.key(1), lanes)
+        runs: dict[str, Callable] = {
+            "restart": lambda c, lanes=lanes: published.spike_times(c, jr.key(1), SETTING, lanes)
+        }
+        for name, method in (("direct", rs.Direct()), ("adjoint", rs.Adjoint())):
+            runs[name] = lambda c, keys=keys, method=method: times(cell, c, keys, method)
+        for name, run in runs.items():
+            forward = jax.jit(run)
+            slope = jax.jit(jax.value_and_grad(lambda c, run=run: jnp.mean(run(c)[:, :3])))
+            few = 2 if name == "restart" else repeats
+            found[f"{lanes} lanes, {name}: forward"] = 1e3 * measure.cpu_seconds(lambda f=forward: f(c), few)
+            found[f"{lanes} lanes, {name}: gradient"] = 1e3 * measure.cpu_seconds(lambda f=slope: f(c), few)
+    return found
+
+
+def network(repeats: int) -> dict[str, float]:
+    """100 recurrent neurons for 0.5 s: first call in s, forward in CPU ms, number of spikes."""
+    k, p = 100, SETTING
+    sde = rs.EventSDE(
+        lambda t, y, w: jnp.stack([p.mu1 * (y[1] + 1.5 - y[0]), -5.0 * y[1], jnp.exp(p.beta * (y[0] - p.v_th))]),
+        lambda t, y, w: lineax_rows(k),
+        event=lambda t, y, w: y[2],
+        transition=lambda t, y, kind, u, w: jnp.stack(
+            [
+                y[0] - jnp.where(jnp.arange(k) == kind, p.v_reset, 0.0),
+                y[1] + w[kind],
+                jnp.where(jnp.arange(k) == kind, jnp.log(u[0]) - p.alpha, y[2]),
+            ]
+        ),
+        num_uniforms=1,
+    )
+    w = 0.3 / k * jr.normal(jr.key(2), (k, k))
+    y0 = jnp.stack([jnp.zeros(k), jnp.zeros(k), jnp.log(jr.uniform(jr.key(3), (k,), minval=1e-3))])
+    options = {"driver": rs.BrownianPath(k), "solver": diffrax.Euler(), "max_events": 512, "key": jr.key(4)}
+    run = jax.jit(lambda w: rs.solve(sde, t0=0.0, t1=0.5, num_steps=50, y0=y0, args=w, **options))
+    first = measure.first_call_seconds(lambda: run(w))
+    return {
+        "100 neurons: first call, s": first,
+        "100 neurons: forward, CPU ms": 1e3 * measure.cpu_seconds(lambda: run(w), repeats),
+        "100 neurons: spikes": int(run(w).num_events),
+    }
+
+
+def lineax_rows(k: int) -> Any:
+    """Noise on the potentials only, without a dense (3, k, k) array."""
+    import lineax
+
+    shape = jax.ShapeDtypeStruct((k,), jnp.float32)
+    return lineax.FunctionLinearOperator(
+        lambda dx: jnp.stack([SETTING.sigma * dx, jnp.zeros_like(dx), jnp.zeros_like(dx)]), shape
+    )
+
+
+def memory() -> dict[str, dict[str, int]]:
+    """Temporary bytes of a gradient (one lane), by method and number of steps."""
+    cell, keys, found = neuron(), jr.split(jr.key(1), 1), {}
+    methods = {"Direct()": rs.Direct(), "Direct(checkpoints=32)": rs.Direct(checkpoints=32)}
+    for name, method in (methods | {"Forward()": rs.Forward(), "Adjoint()": rs.Adjoint()}).items():
+        row = {}
+        for steps in (500, 2000, 8000):
+            slope = jax.jit(jax.grad(lambda c, m=method, n=steps: jnp.mean(times(cell, c, keys, m, n)[:, :3])))
+            row[str(steps)] = int(slope.lower(jnp.float32(1.5)).compile().memory_analysis().temp_size_in_bytes)
+        found[name] = row
+    return found
+
+
+def ratios(ms: dict[str, float], net: dict[str, float]) -> dict[str, float]:
+    """What the figures say."""
+    found = {
+        "no events, forward: over a lean scan": ms["no events, ours: forward"] / ms["no events, lean scan: forward"],
+        "no events, gradient: over a lean scan's gradient": ms["no events, ours: gradient"]
+        / ms["no events, lean scan: gradient"],
+    }
+    for lanes in (LANES, 1):
+        for what in ("forward", "gradient"):
+            best = min(ms[f"{lanes} lanes, {name}: {what}"] for name in ("direct", "adjoint"))
+            word = "lanes" if lanes > 1 else "lane"
+            found[f"restart over ours, {lanes} {word}: {what}"] = ms[f"{lanes} lanes, restart: {what}"] / best
+    return found | {"100 neurons: first call, s": net["100 neurons: first call, s"]}
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, print, write."""
+    repeats = 2 if "--quick" in arguments else 9
+    ms = without_events(repeats) | one_neuron(repeats)
+    net = network(repeats)
+    bytes_ = memory()
+    print(measure.table([("figure", "CPU ms"), *((n, f"{x:.3g}") for n, x in ms.items())]), end="\n\n")
+    print(measure.table([("network", ""), *((n, f"{x:.3g}") for n, x in net.items())]), end="\n\n")
+    steps = list(next(iter(bytes_.values())))
+    print(measure.table([("temporary bytes", *steps), *((n, *map(str, row.values())) for n, row in bytes_.items())]))
+    verdicts = [("ratio", "found", "target", "")]
+    for name, value in ratios(ms, net).items():
+        limit, upper = TARGETS[name]
+        met = "met" if (value <= limit) == upper else "NOT MET"
+        verdicts.append((name, f"{value:.3g}", f"{'at most' if upper else 'at least'} {limit:g}", met))
+    print("\n" + measure.table(verdicts))
+    if "--quick" not in arguments:
+        facts = {"machine": measure.machine(), "steps": STEPS, "dtype": "float32"}
+        summary = ratios(ms, net)
+        path = measure.write("event_sdes", {**facts, "cpu_ms": ms, "network": net, "bytes": bytes_, "summary": summary})
+        print(f"\n{path}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
