@@ -72,7 +72,7 @@ def draw(figure: Path, found: dict[str, np.ndarray]) -> None:
     left.set(
         xlabel="input current c (thresholds)",
         ylabel="firing rate (1/s)",
-        title="the rate, and tangents from both gradients",
+        title="rate, and tangents",
     )
     right.plot(CURRENTS, found["difference"], "o", color="black", mfc="none", ms=8, label="finite difference of means")
     right.plot(CURRENTS, found["with horizon"], color="tab:blue", label="with the horizon term")

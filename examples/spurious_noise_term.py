@@ -53,8 +53,8 @@ class FrozenQueries(diffrax.AbstractPath):
     t1 = property(lambda self: self.tree.t1)
 
     def evaluate(self, t0, t1=None, left=True, use_levy=False):
-        stop = jax.lax.stop_gradient
-        return self.tree.evaluate(stop(t0), None if t1 is None else stop(t1), left, use_levy)
+        """The tree's increment."""
+        return self.tree.evaluate(*jax.lax.stop_gradient((t0, t1)), left, use_levy)
 
 
 def restarted(v0: jax.Array, key: jax.Array, dt: float, samples: int) -> jax.Array:
