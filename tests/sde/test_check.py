@@ -190,3 +190,22 @@ def test_a_hazard_passes_whatever_the_noise():
     report = rs.check_assumptions(sde, y0=y0, t1=4.0, num_steps=400, driver=BROWNIAN, key=jr.key(1), max_events=40)
     assert report.kinds[1].num_events > 0 and not report.kinds[1].failures
     assert any("3.4" in line for line in report.kinds[0].failures)
+
+
+def test_solve_refuses_a_gradient_that_does_not_exist():
+    """Outside of jit, where the values are known; the run itself is welcome, and the refusal can be switched off."""
+    noisy, quiet = threshold(lambda t, y, args: 0.3 * jnp.ones((1, 1))), threshold(None)
+
+    def first(y0, sde, **options):
+        driver = None if sde.diffusion is None else BROWNIAN
+        sol = rs.solve(sde, t0=0.0, t1=2.0, num_steps=200, y0=y0, driver=driver, key=jr.key(1), **options)
+        return sol.event_times[0]
+
+    y0 = jnp.zeros(1)
+    assert np.isfinite(first(y0, noisy))
+    with pytest.raises(ValueError, match="the gradient asked for does not exist: event kind 0.*3.4.*rs.hazard"):
+        jax.grad(first)(y0, noisy)
+    with pytest.raises(ValueError, match="does not exist"):
+        jax.grad(lambda c: first(y0, threshold(lambda t, y, args: c * jnp.ones((1, 1)))))(0.3)
+    assert np.isfinite(jax.grad(first)(y0, noisy, check=False))
+    np.testing.assert_allclose(jax.grad(first)(y0, quiet)[0], -0.5, rtol=1e-4)  # T = log(2 - y) / (2 - 1)

@@ -19,6 +19,7 @@ from roughspike.paths.stacked import as_driver
 from roughspike.sde.marcus import AbstractJump, MarcusJump
 from roughspike.sde.problem import EventSDE
 from roughspike.solve.loop import EventLoop, chattering
+from roughspike.solve.refusal import refuse_gradient
 from roughspike.solve.result import EVENT_BUFFER_FULL, NOT_FINITE, EventResult
 from roughspike.solve.solution import EventSolution
 from roughspike.solve.stops import cuts
@@ -41,6 +42,7 @@ def solve(
     num_steps: int | None = None,
     jumps: AbstractJump | None = None,
     throw: bool = False,
+    check: bool = True,
 ) -> EventSolution:
     """Solve an event SDE on [t0, t1]: one flat loop to the next grid point, driver jump or event, no restarts.
 
@@ -67,6 +69,8 @@ def solve(
       cuts its step; one on the grid does not, and has no derivative of its own.
     - `num_steps`: steps of the grid, instead of `dt`.
     - `jumps`: how the state moves at a jump of the driver: `rs.MarcusJump()` (default) or `rs.ItoJump()`.
+    - `check`: where a gradient of a single run is taken outside of `jit`, raise ValueError with the explanation if it
+      does not exist (assumptions 3.2, 3.4, 3.5 at the events of the run; `rs.check_assumptions`).
     - `throw`: raise `SimulationError` if the run ended badly (outside of `jit` only); otherwise look at `result`.
 
     A crossing and its return inside one step are not seen. An event at t1 or at a grid point is an event; one at t0 is
@@ -99,6 +103,8 @@ def solve(
     inputs = _inputs(sde, y0, args, t0, t1, driver, save_at, key, window)
     cut = _cuts(save_at, window, steps, inputs.t0.dtype)
     solution = _solve(inputs, solver, gradient, jumps, _Sizes(steps, max_events, cut))
+    if check:
+        refuse_gradient(inputs, solution.event_times, solution.event_kinds, solution.event_states)
     if throw and is_concrete(solution.result):
         solution.result.raise_if_failed()
     return solution
