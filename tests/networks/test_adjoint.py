@@ -83,3 +83,57 @@ def test_under_vmap_over_keys_and_parameters():
     batched = jax.vmap(jax.grad(first))(currents, keys)
     slopes = [jax.jvp(lambda c, k=k: first(c, k, True), (c,), (1.0,))[1] for c, k in zip(currents, keys, strict=True)]
     np.testing.assert_allclose(batched, np.array(slopes), rtol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [64, 80])
+def test_checkpointing_changes_no_number(steps):
+    """Blocks of 32 steps, with and without a remainder, a current that changes in time, a refractory time."""
+    cell = cell_of("refractory, reset to a value, self weight, current in time")
+    dynamic, static = eqx.partition(cell, eqx.is_inexact_array)
+
+    def loss(dynamic, checkpoint):
+        options = {"dt": 0.02, "key": jr.key(0), "num_samples": 3, "max_spikes": 64, "checkpoint": checkpoint}
+        sol = rs.simulate(eqx.combine(dynamic, static), t1=0.02 * steps, **options)
+        times = jnp.where(jnp.isfinite(sol.spikes.times), sol.spikes.times, 0.0)
+        return jnp.sum(jnp.sin(3 * times)) + jnp.sum(sol.spikes.horizon.threshold)
+
+    kept, again = (jax.jit(jax.value_and_grad(loss), static_argnums=1)(dynamic, x) for x in (False, True))
+    for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-11, atol=1e-11)
+
+
+def test_checkpointing_needs_memory_of_the_order_of_the_square_root():
+    """Temporary memory of the compiled gradient at 2048 and 16384 steps: 8 times the steps, about 3 times as much."""
+    neuron = rs.SLIF(mu=(15.0, 0.0), sigma=((0.25, 0.0), (0.0, 0.0)), v_reset=1.4)
+
+    def memory(steps, checkpoint):
+        def loss(current):
+            options = {"dt": 0.01, "key": jr.key(0), "num_samples": 64, "max_spikes": 4, "checkpoint": checkpoint}
+            return jnp.sum(
+                rs.simulate(rs.Population(neuron, current), t1=0.01 * steps, **options).spikes.times[..., :1]
+            )
+
+        return jax.jit(jax.grad(loss)).lower(1.0).compile().memory_analysis().temp_size_in_bytes
+
+    assert memory(16384, True) < 4 * memory(2048, True) < memory(2048, False)
+
+
+def test_checkpointing_says_what_it_does_not_go_with():
+    cell = cell_of("plain")
+    for mode in ("trace", "forward_mode"):
+        with pytest.raises(ValueError, match=rf"checkpoint=True .* {mode}=True.*drop one"):
+            rs.simulate(cell, t1=1.0, dt=0.1, key=jr.key(0), checkpoint=True, **{mode: True})
+
+
+def test_blocks_of_lanes_are_independent_and_complete(monkeypatch):
+    """With more samples than a block holds: right shapes, no repeated sample, mean count as without blocks."""
+    cell = cell_of("plain")
+    monkeypatch.setattr("roughspike.networks.lanes._LANES", 256)
+    sol = rs.simulate(cell, t1=1.0, dt=0.05, key=jr.key(5), num_samples=1001, max_spikes=16)
+    monkeypatch.undo()
+    whole = rs.simulate(cell, t1=1.0, dt=0.05, key=jr.key(5), num_samples=1002, max_spikes=16)
+    first = np.asarray(sol.spikes.times[:, 0, 0])
+    assert sol.spikes.times.shape == (1001, 1, 16) and sol.result.flags.shape == (1001,)
+    assert len(np.unique(first[np.isfinite(first)])) == np.sum(np.isfinite(first))
+    counts, others = (np.isfinite(np.asarray(x.spikes.times)).sum(axis=(1, 2)) for x in (sol, whole))
+    assert abs(counts.mean() - others.mean()) < 4 * np.sqrt((counts.var() + others.var()) / 1000)

@@ -34,7 +34,7 @@ def scan_with_adjoint(
 
 
 @jax.tree_util.register_static
-class _Perturbed:
+class Perturbed:
     """Which leaves are differentiated: static, hashable."""
 
     def __init__(self, flags: tuple[bool, ...]):
@@ -44,22 +44,27 @@ class _Perturbed:
         return hash(self.flags)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Perturbed) and self.flags == other.flags
+        return isinstance(other, Perturbed) and self.flags == other.flags
+
+
+def values_and_perturbed(given: Any) -> tuple[Any, Any]:
+    """The arguments of a forward rule with symbolic zeros, and for each leaf whether it is differentiated."""
+    is_primal = lambda x: isinstance(x, jax.custom_derivatives.CustomVJPPrimal)  # noqa: E731
+    value = jax.tree.map(lambda x: x.value, given, is_leaf=is_primal)
+    return value, jax.tree.map(lambda x: x.perturbed, given, is_leaf=is_primal)
 
 
 def _forward(static, trace, co, start, drive, normals, log_u):
-    given = (co, start, drive, normals, log_u)
-    is_primal = lambda x: isinstance(x, jax.custom_derivatives.CustomVJPPrimal)  # noqa: E731
-    co, start, drive, normals, log_u = jax.tree.map(lambda x: x.value, given, is_leaf=is_primal)
-    perturbed = jax.tree.map(lambda x: x.perturbed, (given[0], given[2]), is_leaf=is_primal)
+    (co, start, drive, normals, log_u), perturbed = values_and_perturbed((co, start, drive, normals, log_u))
     keep = ("v", "i") if start.rest is None else ("v", "i", "rest")
     body = step_body(static._replace(differentiate=False), co, drive, log_u, keep)
     out, kept = run_scan(body, trace, start, drive, normals)
-    flags = _Perturbed(tuple(jax.tree.leaves(perturbed)))
+    flags = Perturbed(tuple(jax.tree.leaves((perturbed[0], perturbed[2]))))
     return out, (co, drive, normals, out.fractions, kept, flags, log_u.shape)
 
 
-def _backward(static: Static, trace: bool, kept_by_forward: Any, cotangent: Scanned):
+def backward(static: Static, trace: bool, kept_by_forward: Any, cotangent: Scanned) -> tuple[Any, ...]:
+    """Cotangents of (co, start, drive, normals, log_u) from those of what the scan left."""
     co, drive, normals, fractions, kept, perturbed, log_u_shape = kept_by_forward
     shape, dtype = fractions.shape[2:], fractions.dtype
     changing = drive[0].ndim == 3
@@ -117,7 +122,7 @@ def _backward(static: Static, trace: bool, kept_by_forward: Any, cotangent: Scan
     return on_co, p, on_moving if changing else on_drive, jnp.zeros_like(normals), zero_log_u
 
 
-scan_with_adjoint.defvjp(_forward, _backward, symbolic_zeros=True)
+scan_with_adjoint.defvjp(_forward, backward, symbolic_zeros=True)
 
 
 def _is_zero(x: Any) -> bool:

@@ -8,10 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.networks.adjoint import scan_with_adjoint
+from roughspike.networks.blocks import Blocks, run_in_blocks
+from roughspike.networks.noise import draw_log_uniforms, draw_normals, normals_per_step
 from roughspike.networks.scan import Scanned, scan_steps
-from roughspike.networks.step import State, Static, coefficients, driven
+from roughspike.networks.step import Coefficients, State, Static, coefficients, driven
+from roughspike.networks.times import gather_times
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
+
+_LANES = 4096  # neurons times samples that are run at once
 
 
 class Noise(NamedTuple):
@@ -35,6 +40,21 @@ class Run(NamedTuple):
     membrane: jax.Array | None
 
 
+class Lanes(NamedTuple):
+    """Simulated lanes; the last axis is the samples.
+
+    `times`: (capacity, neurons, samples), +inf padded. `counts`, `flags`, `threshold`, `open`: (neurons, samples).
+    `membrane`: (steps + 1, neurons, samples) or None.
+    """
+
+    times: jax.Array
+    counts: jax.Array
+    flags: jax.Array
+    threshold: jax.Array
+    open: jax.Array
+    membrane: jax.Array | None
+
+
 def draw_noise(
     key: jax.Array,
     neuron: SLIF,
@@ -45,17 +65,64 @@ def draw_noise(
     capacity: int,
     dtype: Any,
 ) -> Noise:
-    """Draw normals for the Brownian motions that the neuron has, and one uniform for each interval.
-
-    Interval m has a key of its own, so a larger buffer repeats the same run.
-    """
+    """Draw normals for the Brownian motions that the neuron has, and one uniform for each interval."""
     diffusion_key, threshold_key = jax.random.split(key)
-    count = len(neuron.noise_channels) * driver.num_normals
-    normals = jax.random.normal(diffusion_key, (steps, count, neurons, samples), dtype)
-    keys = jax.vmap(lambda m: jax.random.fold_in(threshold_key, m))(jnp.arange(capacity + 1))
-    tiny = float(jnp.finfo(dtype).tiny)
-    uniform = jax.vmap(lambda k: jax.random.uniform(k, (neurons, samples), dtype, minval=tiny))(keys)
-    return Noise(normals, jnp.log(uniform))
+    normals = draw_normals(diffusion_key, 0, steps, (normals_per_step(neuron, driver), neurons, samples), dtype)
+    return Noise(normals, draw_log_uniforms(threshold_key, (capacity + 1, neurons, samples), dtype))
+
+
+def simulate_samples(
+    neuron: SLIF,
+    static: Static,
+    current: jax.Array,
+    start: tuple[jax.Array, jax.Array],
+    key: jax.Array,
+    size: tuple[int, int, int, int],
+    *,
+    trace: bool,
+    forward_mode: bool,
+    checkpoint: bool,
+) -> Lanes:
+    """Draw the noise of some samples and run them; `size`: steps, neurons, samples, capacity.
+
+    More than `_LANES` lanes are run in blocks of samples, one after the other, whose arrays stay in the cache.
+    """
+    steps, neurons, samples, capacity = size
+
+    def some(key: jax.Array, samples: int) -> Lanes:
+        size = (steps, neurons, samples, capacity)
+        if checkpoint:
+            return _run_checkpointed(neuron, static, current, start, key, size)
+        noise = draw_noise(key, neuron, static.driver, steps, neurons, samples, capacity, start[0].dtype)
+        run = run_lanes(neuron, static, current, start, noise, trace, forward_mode)
+        times, counts = gather_times(run.fractions, run.counts, capacity, 0.0, static.h)
+        return Lanes(times, counts, run.flags, run.threshold, run.open, run.membrane)
+
+    blocks = min(samples, -(-neurons * samples // _LANES))
+    if blocks == 1:
+        return some(key, samples)
+    each = -(-samples // blocks)
+    out = jax.lax.map(lambda b: some(jax.random.fold_in(key, b), each), jnp.arange(blocks))
+    join = lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], blocks * each)[..., :samples]  # noqa: E731
+    return jax.tree.map(join, out)
+
+
+def _run_checkpointed(
+    neuron: SLIF,
+    static: Static,
+    current: jax.Array,
+    start: tuple[jax.Array, jax.Array],
+    key: jax.Array,
+    size: tuple[int, int, int, int],
+) -> Lanes:
+    """`run_lanes` on the same noise, in memory that grows with the square root of the steps."""
+    steps, neurons, samples, capacity = size
+    diffusion_key, threshold_key = jax.random.split(key)
+    log_u = draw_log_uniforms(threshold_key, (capacity + 1, neurons, samples), start[0].dtype)
+    co, state, drive = _prepare(neuron, static, current, start, log_u)
+    blocks = Blocks(steps, normals_per_step(neuron, static.driver), capacity)
+    out = run_in_blocks(static, blocks, co, state, drive, diffusion_key, log_u)
+    return Lanes(out.times, out.counts, out.flags, out.end.s, _can_spike(out.end, out.counts, log_u), None)
 
 
 def run_lanes(
@@ -72,21 +139,32 @@ def run_lanes(
     `current`: half-step means, (2, neurons, 1) if constant, else (steps, 2, neurons, 1).
     `start`: v and i, (neurons, 1). `forward_mode`: leave the derivative to JAX, for `jax.jvp`.
     """
+    co, state, drive = _prepare(neuron, static, current, start, noise.log_u)
+    advance = scan_steps if forward_mode else scan_with_adjoint
+    out: Scanned = advance(static, trace, co, state, drive, noise.normals, noise.log_u)
+    membrane = None if out.membrane is None else jnp.concatenate([state.v[None], out.membrane])
+    can_spike = _can_spike(out.end, out.counts[-1], noise.log_u)
+    return Run(out.fractions, out.counts, out.flags, out.end.s, can_spike, membrane)
+
+
+def _prepare(
+    neuron: SLIF, static: Static, current: jax.Array, start: tuple[jax.Array, jax.Array], log_u: jax.Array
+) -> tuple[Coefficients, State, tuple[jax.Array, jax.Array]]:
+    """Coefficients of the step, state at the start, and what the input adds in each step."""
     co = coefficients(neuron, static.h, static.driver)
-    shape = noise.log_u.shape[1:]
+    shape = log_u.shape[1:]
     state = State(
         v=jnp.broadcast_to(start[0], shape),
         i=jnp.broadcast_to(start[1], shape),
-        s=noise.log_u[0] - co.alpha,
-        rest=None if co.refractory is None else jnp.zeros(shape, noise.log_u.dtype),
+        s=log_u[0] - co.alpha,
+        rest=None if co.refractory is None else jnp.zeros(shape, log_u.dtype),
     )
     means = jnp.moveaxis(current, 1, 0) if current.ndim == 4 else current
-    drive = driven(co, means[0], means[1])
-    advance = scan_steps if forward_mode else scan_with_adjoint
-    out: Scanned = advance(static, trace, co, state, drive, noise.normals, noise.log_u)
-    # past the soft refractory part the hazard since the last spike exceeds alpha, that is s > log u
-    last = jnp.minimum(out.counts[-1], noise.log_u.shape[0] - 1)
-    current_u = jnp.take_along_axis(noise.log_u, last[None], axis=0)[0]
-    can_spike = out.end.s > current_u if out.end.rest is None else (out.end.s > current_u) & (out.end.rest <= 0)
-    membrane = None if out.membrane is None else jnp.concatenate([state.v[None], out.membrane])
-    return Run(out.fractions, out.counts, out.flags, out.end.s, can_spike, membrane)
+    return co, state, driven(co, means[0], means[1])
+
+
+def _can_spike(end: State, counts: jax.Array, log_u: jax.Array) -> jax.Array:
+    """Past the soft refractory part the hazard since the last spike exceeds alpha, that is s > log u."""
+    last = jnp.minimum(counts, log_u.shape[0] - 1)
+    above = end.s > jnp.take_along_axis(log_u, last[None], axis=0)[0]
+    return above if end.rest is None else above & (end.rest <= 0)

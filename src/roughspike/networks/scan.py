@@ -42,12 +42,22 @@ def scan_steps(
 
 
 def run_scan(
-    body: Callable[..., Any], trace: bool, start: State, drive: tuple[jax.Array, jax.Array], normals: jax.Array
+    body: Callable[..., Any],
+    trace: bool,
+    start: State,
+    drive: tuple[jax.Array, jax.Array],
+    normals: jax.Array,
+    count: jax.Array | None = None,
 ) -> tuple[Scanned, dict[str, jax.Array]]:
-    """Run a body made by `step_body`; also returns what it kept of the states at the start of every step."""
+    """Run a body made by `step_body`; also returns what it kept of the states at the start of every step.
+
+    `count`: how many spikes there were before.
+    """
     zero = jnp.zeros(start.v.shape, jnp.int32)
     inputs = (normals, drive if drive[0].ndim == 3 else None)
-    (end, _, flags), (fractions, counts, membrane, kept) = jax.lax.scan(body, (start, zero, zero), inputs)
+    (end, _, flags), (fractions, counts, membrane, kept) = jax.lax.scan(
+        body, (start, zero if count is None else count, zero), inputs
+    )
     flags = flags | jnp.where(jnp.isfinite(end.v + end.i + end.s), 0, NOT_FINITE).astype(jnp.int32)  # it stays so
     return Scanned(fractions, counts, membrane if trace else None, end, flags), kept
 

@@ -19,10 +19,9 @@ from roughspike._types import (
     is_concrete,
 )
 from roughspike.currents.base import AbstractCurrent
-from roughspike.networks.lanes import draw_noise, run_lanes
+from roughspike.networks.lanes import simulate_samples
 from roughspike.networks.population import Population
-from roughspike.networks.step import Static
-from roughspike.networks.times import gather_times
+from roughspike.networks.step import settings
 from roughspike.paths import grid
 from roughspike.paths.drivers import AbstractDriver, LinearDriver
 from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
@@ -40,6 +39,7 @@ class _Options(NamedTuple):
     driver: AbstractDriver
     trace: bool
     forward_mode: bool
+    checkpoint: bool
 
 
 class Solution(eqx.Module):
@@ -73,6 +73,7 @@ def simulate(
     driver: AbstractDriver | None = None,
     trace: bool = False,
     forward_mode: bool = False,
+    checkpoint: bool = False,
     throw: bool = False,
 ) -> Solution:
     """Simulate a network on [t0, t1] with spike times off the grid, exact for the path that it draws.
@@ -94,6 +95,8 @@ def simulate(
     - `trace`: also return the membrane potential on the grid.
     - `forward_mode`: leave the derivative to JAX, which `jax.jvp` and `jax.jacfwd` need. Otherwise a hand-written
       adjoint serves `jax.grad` and `jax.vjp`: the same derivative, faster and in less memory.
+    - `checkpoint`: keep only the states at about sqrt(steps) times and run the steps between them again in the backward
+      pass: the same numbers in memory that grows with sqrt(steps). Not with `trace` or `forward_mode`.
     - `throw`: raise `SimulationError` if a sample ended badly (outside of `jit` only); otherwise look at `result`.
 
     **Raises** ValueError naming the argument, before any work, for a window or step that makes no sense.
@@ -111,13 +114,18 @@ def simulate(
         raise ValueError(f"num_samples must be at least 1, or None for a single sample, got {num_samples}")
     if min(x for x in (1, max_spikes, max_spikes_per_step) if x is not None) < 1:
         raise ValueError("max_spikes and max_spikes_per_step must be at least 1")
+    if checkpoint and (trace or forward_mode):
+        what = (
+            "trace=True, whose output has the length of the run" if trace else "forward_mode=True, which keeps nothing"
+        )
+        raise ValueError(f"checkpoint=True saves memory of the backward pass and does not go with {what}: drop one")
     _check_step(network, (t1 - t0) / steps)
     driver = LinearDriver() if driver is None else driver
     prepared = _prepare(network.current, t0, t1, steps)
     capacity = _FIRST_CAPACITY if max_spikes is None else max_spikes
     per_step = _spikes_per_step(network, (t1 - t0) / steps) if max_spikes_per_step is None else max_spikes_per_step
     options = _Options(
-        float(t0), float(t1), steps, 1 if num_samples is None else num_samples, driver, trace, forward_mode
+        float(t0), float(t1), steps, 1 if num_samples is None else num_samples, driver, trace, forward_mode, checkpoint
     )
     solution = _simulate(network, prepared, key, options, capacity, per_step)
     eager = is_concrete(solution.result)  # inside `jit` the result is traced even if every argument is concrete
@@ -150,22 +158,16 @@ def _with_room(
 def _simulate(
     network: Population, prepared: Any, key: jax.Array, options: _Options, capacity: int, per_step: int
 ) -> Solution:
-    t0, t1, steps, samples, driver, trace, forward_mode = options
+    t0, t1, steps, samples, driver, trace, forward_mode, checkpoint = options
     neuron, current = network.neuron, network.current
     h = (t1 - t0) / steps
     dtype = jnp.result_type(neuron.mu)
-    noise = draw_noise(key, neuron, driver, steps, network.num_neurons, samples, capacity, dtype)
-    static = Static(
-        h=h,
-        driver=driver,
-        keep=neuron.reset.keep,
-        max_spikes=per_step,
-        iterations=1 if dtype == jnp.float32 else 2,
-        tolerance=1e-4 if dtype == jnp.float32 else 1e-9,
-    )
+    static = settings(h, driver, neuron.reset.keep, per_step, dtype)
     means = _half_means(current, prepared, steps, network.num_neurons)
-    run = run_lanes(neuron, static, means, _start(network), noise, trace, forward_mode)
-    times, counts = gather_times(run.fractions, run.counts, capacity, t0, h)
+    size = (steps, network.num_neurons, samples, capacity)
+    modes = {"trace": trace, "forward_mode": forward_mode, "checkpoint": checkpoint}
+    run = simulate_samples(neuron, static, means, _start(network), key, size, **modes)
+    times, counts = t0 + run.times, run.counts
     flags = run.flags | jnp.where(counts > capacity, SPIKE_BUFFER_FULL, 0)
     flags = jax.lax.reduce(flags, jnp.int32(0), jax.lax.bitwise_or, (0,)) | _undeclared(neuron)
     result = Result(flags, jnp.max(counts, axis=0))

@@ -62,6 +62,12 @@ class Static(NamedTuple):
     differentiate: bool = True  # the forward pass of the hand-written adjoint needs no derivative of a root
 
 
+def settings(h: float, driver: AbstractDriver, keep: float, max_spikes: int, dtype: Any) -> Static:
+    """The static part of a step, with the iterations and the tolerance of the root that suit the precision."""
+    single = dtype == jnp.float32
+    return Static(h, driver, keep, max_spikes, 1 if single else 2, 1e-4 if single else 1e-9)
+
+
 class State(NamedTuple):
     """State at a grid point; `rest` is the refractory time left (None for neurons without refractoriness)."""
 
