@@ -10,7 +10,10 @@ import pytest
 import roughspike as rs
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("quickstart", "fitting", "add-a-neuron", "from-diffrax"))]
+PAGES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("quickstart", "fitting", "add-a-neuron", "signature-kernel", "from-diffrax")),
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from roughspike.losses.energy import EnergyScore as EnergyScore
     from roughspike.losses.first_spikes import FirstSpikesLoss as FirstSpikesLoss
     from roughspike.losses.horizon import with_horizon as with_horizon
+    from roughspike.losses.mmd import SignatureMMD as SignatureMMD
+    from roughspike.losses.mmd import kernel_score as kernel_score
+    from roughspike.losses.mmd import mmd_test as mmd_test
+    from roughspike.losses.mmd import signature_mmd as signature_mmd
     from roughspike.losses.signature import ExpectedSignatureLoss as ExpectedSignatureLoss
     from roughspike.networks.population import Population as Population
     from roughspike.networks.simulate import Solution as Solution
@@ -64,6 +68,9 @@ if TYPE_CHECKING:
     from roughspike.sde.marcus import MarcusJump as MarcusJump
     from roughspike.sde.problem import EventSDE as EventSDE
     from roughspike.signatures.kernel import SignatureKernel as SignatureKernel
+    from roughspike.signatures.lifts import FilteredLift as FilteredLift
+    from roughspike.signatures.lifts import PerNeuron as PerNeuron
+    from roughspike.signatures.logarithm import log_signature as log_signature
     from roughspike.signatures.static import RBFKernel as RBFKernel
     from roughspike.signatures.truncated import expected_signature as expected_signature
     from roughspike.signatures.truncated import marcus_lift as marcus_lift
@@ -114,6 +121,13 @@ _HOME = {
     "expected_signature": "signatures.truncated",
     "SignatureKernel": "signatures.kernel",
     "RBFKernel": "signatures.static",
+    "FilteredLift": "signatures.lifts",
+    "PerNeuron": "signatures.lifts",
+    "log_signature": "signatures.logarithm",
+    "SignatureMMD": "losses.mmd",
+    "signature_mmd": "losses.mmd",
+    "kernel_score": "losses.mmd",
+    "mmd_test": "losses.mmd",
     "ExpectedSignatureLoss": "losses.signature",
     "FirstSpikesLoss": "losses.first_spikes",
     "EnergyScore": "losses.energy",

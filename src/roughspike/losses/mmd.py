@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from roughspike._types import as_float
 from roughspike.losses.base import batched, check_pair
 from roughspike.paths.spikes import SpikeTrain, unchecked
 from roughspike.signatures.kernel import SignatureKernel
@@ -180,7 +181,7 @@ class SignatureMMD(eqx.Module):
     def _sides(self, simulated: SpikeTrain, recorded: SpikeTrain) -> tuple[SpikeTrain, SpikeTrain, SignatureKernel]:
         """Both sets with one batch axis and one float type, and the kernel."""
         x, y = batched(simulated), batched(recorded)
-        times = jax.lax.stop_gradient(jnp.asarray(y.times, x.times.dtype))
+        times = jax.lax.stop_gradient(jnp.asarray(y.times, as_float(x.times).dtype))
         y = unchecked(times, x.t0, x.t1)
         kernel = self.kernel
         if kernel is None:
