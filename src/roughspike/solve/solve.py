@@ -61,8 +61,9 @@ def solve(
     - `driver`: what drives the diffusion, such as `rs.BrownianPath(num_channels)`, a `SpikeTrain`
       or a diffrax path (sampled on the grid); None for an ODE with events.
     - `key`: a JAX random key, for the driver and the uniforms of the transitions.
-    - `solver`: any diffrax solver. It decides what the noise means: Euler and ItoMilstein give the Ito solution, Heun,
-      Midpoint, StratonovichMilstein and the ShARK family the Stratonovich one. Default: `diffrax.Heun()`.
+    - `solver`: any explicit diffrax solver. It decides what the noise means: Euler and ItoMilstein give the Ito
+      solution, Heun, Midpoint, StratonovichMilstein and the ShARK family (with `rs.BrownianPath(areas=True)`) the
+      Stratonovich one. Default: `diffrax.Heun()`.
     - `gradient`: `rs.Direct()` (default), `rs.Forward()` or `rs.Adjoint()`.
     - `max_events`: room for events; the run stops, with a flag in the result, when it is exceeded.
     - `save_at`: ascending times in [t0, t1] at which the state is wanted. A time off the grid
@@ -91,7 +92,7 @@ def solve(
     >>> round(float(third(2.0)), 5), round(float(jax.grad(third)(2.0)), 5)
     (1.5, -0.75)
     """
-    solver = diffrax.Heun() if solver is None else solver
+    solver = _both_ways(diffrax.Heun() if solver is None else solver)
     gradient = Direct() if gradient is None else gradient
     jumps = MarcusJump() if jumps is None else jumps
     window = _window(t0, t1)
@@ -253,6 +254,18 @@ def _solution(core: Core, records: Records, inputs: Inputs, steps: int, sensitiv
         result=EventResult(flags, core.failed_event, stop(core.failed_time), stop(needed)),
         sensitivities=sensitivities,
     )
+
+
+def _both_ways(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
+    """The solver in a form that has a forward and a reverse mode: the loop needs the one, gradients the other."""
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        raise ValueError(
+            f"solver {type(solver).__name__} is implicit, and its iteration has no derivative in forward mode, which "
+            "finding events needs: pass an explicit one, such as diffrax.Heun(), and a smaller dt"
+        )
+    if isinstance(solver, diffrax.AbstractSRK) and solver.scan_kind is None:
+        return eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=lambda x: x is None)
+    return solver
 
 
 def _window(t0: Any, t1: Any) -> tuple[float, float] | None:
