@@ -7,12 +7,14 @@ Four questions, ratios in one process, float32, process CPU time, least of sever
 3. a recurrent network of 100 neurons: first call, forward;
 4. memory of the gradient methods against the number of steps, from the compiler's own analysis.
 
-Run: python benchmarks/event_sdes.py [--quick]
+Run: python benchmarks/event_sdes.py [--quick] [no_events] [network] [memory] [neuron]
 """
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -139,9 +141,12 @@ def network(repeats: int) -> dict[str, float]:
     y0 = jnp.stack([jnp.zeros(k), jnp.zeros(k), jnp.log(jr.uniform(jr.key(3), (k,), minval=1e-3))])
     options = {"driver": rs.BrownianPath(k), "solver": diffrax.Euler(), "max_events": 512, "key": jr.key(4)}
     run = jax.jit(lambda w: rs.solve(sde, t0=0.0, t1=0.5, num_steps=50, y0=y0, args=w, **options))
+    begin = time.process_time()
     first = measure.first_call_seconds(lambda: run(w))
+    first_cpu = time.process_time() - begin
     return {
         "100 neurons: first call, s": first,
+        "100 neurons: first call, CPU s": first_cpu,
         "100 neurons: forward, CPU ms": 1e3 * measure.cpu_seconds(lambda: run(w), repeats),
         "100 neurons: spikes": int(run(w).num_events),
     }
@@ -170,42 +175,56 @@ def memory() -> dict[str, dict[str, int]]:
     return found
 
 
-def ratios(ms: dict[str, float], net: dict[str, float]) -> dict[str, float]:
-    """What the figures say."""
-    found = {
-        "no events, forward: over a lean scan": ms["no events, ours: forward"] / ms["no events, lean scan: forward"],
-        "no events, gradient: over a lean scan's gradient": ms["no events, ours: gradient"]
-        / ms["no events, lean scan: gradient"],
-    }
-    for lanes in (LANES, 1):
-        for what in ("forward", "gradient"):
-            best = min(ms[f"{lanes} lanes, {name}: {what}"] for name in ("direct", "adjoint"))
-            word = "lanes" if lanes > 1 else "lane"
-            found[f"restart over ours, {lanes} {word}: {what}"] = ms[f"{lanes} lanes, restart: {what}"] / best
-    return found | {"100 neurons: first call, s": net["100 neurons: first call, s"]}
+def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """What the figures say, of the sections that have been measured."""
+    ms = found.get("no_events", {}) | found.get("neuron", {})
+    summary = {}
+    if "no_events" in found:
+        for what, word in (("forward", "scan"), ("gradient", "scan's gradient")):
+            over = ms[f"no events, ours: {what}"] / ms[f"no events, lean scan: {what}"]
+            summary[f"no events, {what}: over a lean {word}"] = over
+    if "neuron" in found:
+        for lanes, word in ((LANES, "lanes"), (1, "lane")):
+            for what in ("forward", "gradient"):
+                best = min(ms[f"{lanes} lanes, {name}: {what}"] for name in ("direct", "adjoint"))
+                summary[f"restart over ours, {lanes} {word}: {what}"] = ms[f"{lanes} lanes, restart: {what}"] / best
+    if "network" in found:
+        summary["100 neurons: first call, s"] = found["network"]["100 neurons: first call, s"]
+    return summary
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, print, write."""
-    repeats = 2 if "--quick" in arguments else 9
-    ms = without_events(repeats) | one_neuron(repeats)
-    net = network(repeats)
-    bytes_ = memory()
-    print(measure.table([("figure", "CPU ms"), *((n, f"{x:.3g}") for n, x in ms.items())]), end="\n\n")
-    print(measure.table([("network", ""), *((n, f"{x:.3g}") for n, x in net.items())]), end="\n\n")
-    steps = list(next(iter(bytes_.values())))
-    print(measure.table([("temporary bytes", *steps), *((n, *map(str, row.values())) for n, row in bytes_.items())]))
+    """Measure the sections that are named (all of them by default), print, and write beside earlier ones."""
+    quick = "--quick" in arguments
+    repeats = 2 if quick else 7
+    sections: dict[str, Callable[[], Any]] = {
+        "no_events": lambda: without_events(repeats),
+        "network": lambda: network(repeats),
+        "memory": memory,
+        "neuron": lambda: one_neuron(repeats),
+    }
+    wanted = [name for name in arguments if name in sections] or list(sections)
+    found = {name: sections[name]() for name in wanted}
+    for name, rows in found.items():
+        print(
+            measure.table([(name, "found"), *((n, x if isinstance(x, dict) else f"{x:.3g}") for n, x in rows.items())])
+            if name != "memory"
+            else f"{name}, temporary bytes by steps: {rows}",
+            end="\n\n",
+        )
     verdicts = [("ratio", "found", "target", "")]
-    for name, value in ratios(ms, net).items():
+    for name, value in ratios(found).items():
         limit, upper = TARGETS[name]
         met = "met" if (value <= limit) == upper else "NOT MET"
         verdicts.append((name, f"{value:.3g}", f"{'at most' if upper else 'at least'} {limit:g}", met))
-    print("\n" + measure.table(verdicts))
-    if "--quick" not in arguments:
-        facts = {"machine": measure.machine(), "steps": STEPS, "dtype": "float32"}
-        summary = ratios(ms, net)
-        path = measure.write("event_sdes", {**facts, "cpu_ms": ms, "network": net, "bytes": bytes_, "summary": summary})
-        print(f"\n{path}")
+    print(measure.table(verdicts))
+    if not quick:
+        path = measure.RESULTS / "event_sdes.json"
+        before = json.loads(path.read_text()) if path.exists() else {"sections": {}}
+        merged = before["sections"] | {name: {"machine": measure.machine(), "found": x} for name, x in found.items()}
+        summary = ratios({name: section["found"] for name, section in merged.items()})
+        facts = {"steps": STEPS, "dtype": "float32", "lanes": LANES}
+        print(f"\n{measure.write('event_sdes', {**facts, 'sections': merged, 'summary': summary})}")
 
 
 if __name__ == "__main__":
