@@ -12,7 +12,8 @@ import pytest
 import roughspike as rs
 from roughspike.fit.simulated import PreparedWindows, SimulatedObjective, by_condition
 from roughspike.losses.base import AbstractLoss
-from roughspike.networks.windows import LaneStart, simulate_lanes
+from roughspike.networks.lanes import LaneStart
+from roughspike.networks.windows import simulate_lanes
 from roughspike.paths.spikes import unchecked
 
 

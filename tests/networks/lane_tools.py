@@ -12,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 from scipy.optimize import brentq
 
 import roughspike as rs
-from roughspike.networks.lanes import Noise, run_lanes
-from roughspike.networks.step import Static
+from roughspike.networks.lanes import LaneStart, Noise, run_lanes
+from roughspike.networks.step import settings
 from roughspike.networks.times import gather_times
 from roughspike.paths.drivers import LinearDriver
 
@@ -33,9 +33,11 @@ def fig1(**changes):
 @eqx.filter_jit
 def run(cell, noise, h, *, driver=None, capacity=24, per_step=2):
     """Spike times (capacity, neurons, samples), counts and flags of the engine on given noise, at constant current."""
-    static = Static(h, PlainDriver() if driver is None else driver, cell.neuron.reset.keep, per_step, 6, 1e-9)
+    driver = PlainDriver() if driver is None else driver
+    static = settings(h, driver, cell.neuron.reset.keep, per_step, jnp.float64)
     current = jnp.broadcast_to(jnp.atleast_1d(cell.current)[None, :, None], (2, cell.num_neurons, 1))
-    start = tuple(jnp.broadcast_to(jnp.atleast_1d(x), (cell.num_neurons,))[:, None] for x in (cell.v0, cell.i0))
+    v0, i0 = (jnp.broadcast_to(jnp.atleast_1d(x), (cell.num_neurons,))[:, None] for x in (cell.v0, cell.i0))
+    start = LaneStart(v0, i0, None, cell.neuron.alpha)
     out = run_lanes(cell.neuron, static, current, start, noise, False, False)
     times, counts = gather_times(out.fractions, out.counts, capacity, 0.0, h)
     return times, counts, out.flags

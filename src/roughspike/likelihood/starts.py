@@ -22,8 +22,8 @@ from roughspike.likelihood.exact import hazard_since_spike, noise_free_hazard
 from roughspike.likelihood.forced import Forced, forced_by
 from roughspike.likelihood.importance import increments
 from roughspike.likelihood.segments import Segments, lay_out
+from roughspike.networks.lanes import LaneStart
 from roughspike.networks.population import Population
-from roughspike.networks.windows import LaneStart
 from roughspike.neurons.flow import kappa
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.grid import num_steps

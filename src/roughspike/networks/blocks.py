@@ -97,7 +97,8 @@ def _part(drive, first, steps):
     """The input of a block: the same in all steps, or those of the block."""
     if drive[0].ndim != 3:
         return drive
-    return tuple(jax.lax.dynamic_slice_in_dim(x, first, steps) for x in drive)
+    first_half, second_half = (jax.lax.dynamic_slice_in_dim(x, first, steps) for x in drive)
+    return first_half, second_half
 
 
 def _slots(rank: jax.Array) -> tuple[jax.Array, ...]:

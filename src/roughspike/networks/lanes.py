@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.networks.adjoint import scan_with_adjoint
-from roughspike.networks.blocks import Blocks, run_in_blocks
+from roughspike.networks.blocks import Blocked, Blocks, run_in_blocks
 from roughspike.networks.noise import draw_log_uniforms, draw_normals, normals_per_step
 from roughspike.networks.scan import Scanned, scan_steps
 from roughspike.networks.step import Coefficients, State, Static, coefficients, driven
@@ -27,6 +27,20 @@ class Noise(NamedTuple):
 
     normals: jax.Array
     log_u: jax.Array
+
+
+class LaneStart(NamedTuple):
+    """State at the start, each of shape (neurons, samples) or broadcast to it.
+
+    - `v`, `i`: potential and synaptic current.
+    - `rest`: refractory time left; None: none.
+    - `owed`: hazard that must still accumulate before a spike is possible, (alpha - hazard since the last spike)^+.
+    """
+
+    v: jax.Array
+    i: jax.Array
+    rest: jax.Array | None
+    owed: jax.Array
 
 
 class Run(NamedTuple):
@@ -75,7 +89,7 @@ def simulate_samples(
     neuron: SLIF,
     static: Static,
     current: jax.Array,
-    start: tuple[jax.Array, jax.Array],
+    start: LaneStart,
     key: jax.Array,
     size: tuple[int, int, int, int],
     *,
@@ -93,7 +107,7 @@ def simulate_samples(
         size = (steps, neurons, samples, capacity)
         if checkpoint:
             return _run_checkpointed(neuron, static, current, start, key, size)
-        noise = draw_noise(key, neuron, static.driver, steps, neurons, samples, capacity, start[0].dtype)
+        noise = draw_noise(key, neuron, static.driver, steps, neurons, samples, capacity, start.v.dtype)
         run = run_lanes(neuron, static, current, start, noise, trace, forward_mode)
         times, counts = gather_times(run.fractions, run.counts, capacity, 0.0, static.h)
         return Lanes(times, counts, run.flags, run.threshold, run.open, run.membrane)
@@ -111,17 +125,17 @@ def _run_checkpointed(
     neuron: SLIF,
     static: Static,
     current: jax.Array,
-    start: tuple[jax.Array, jax.Array],
+    start: LaneStart,
     key: jax.Array,
     size: tuple[int, int, int, int],
 ) -> Lanes:
     """`run_lanes` on the same noise, in memory that grows with the square root of the steps."""
     steps, neurons, samples, capacity = size
     diffusion_key, threshold_key = jax.random.split(key)
-    log_u = draw_log_uniforms(threshold_key, (capacity + 1, neurons, samples), start[0].dtype)
+    log_u = draw_log_uniforms(threshold_key, (capacity + 1, neurons, samples), start.v.dtype)
     co, state, drive = _prepare(neuron, static, current, start, log_u)
     blocks = Blocks(steps, normals_per_step(neuron, static.driver), capacity)
-    out = run_in_blocks(static, blocks, co, state, drive, diffusion_key, log_u)
+    out: Blocked = run_in_blocks(static, blocks, co, state, drive, diffusion_key, log_u)
     return Lanes(out.times, out.counts, out.flags, out.end.s, _can_spike(out.end, out.counts, log_u), None)
 
 
@@ -129,7 +143,7 @@ def run_lanes(
     neuron: SLIF,
     static: Static,
     current: jax.Array,
-    start: tuple[jax.Array, jax.Array],
+    start: LaneStart,
     noise: Noise,
     trace: bool,
     forward_mode: bool,
@@ -137,7 +151,7 @@ def run_lanes(
     """Run every neuron and sample over the grid.
 
     `current`: half-step means, (2, neurons, 1) if constant, else (steps, 2, neurons, 1).
-    `start`: v and i, (neurons, 1). `forward_mode`: leave the derivative to JAX, for `jax.jvp`.
+    `forward_mode`: leave the derivative to JAX, for `jax.jvp`.
     """
     co, state, drive = _prepare(neuron, static, current, start, noise.log_u)
     advance = scan_steps if forward_mode else scan_with_adjoint
@@ -148,16 +162,18 @@ def run_lanes(
 
 
 def _prepare(
-    neuron: SLIF, static: Static, current: jax.Array, start: tuple[jax.Array, jax.Array], log_u: jax.Array
+    neuron: SLIF, static: Static, current: jax.Array, start: LaneStart, log_u: jax.Array
 ) -> tuple[Coefficients, State, tuple[jax.Array, jax.Array]]:
     """Coefficients of the step, state at the start, and what the input adds in each step."""
     co = coefficients(neuron, static.h, static.driver)
     shape = log_u.shape[1:]
     state = State(
-        v=jnp.broadcast_to(start[0], shape),
-        i=jnp.broadcast_to(start[1], shape),
-        s=log_u[0] - co.alpha,
-        rest=None if co.refractory is None else jnp.zeros(shape, log_u.dtype),
+        v=jnp.broadcast_to(start.v, shape),
+        i=jnp.broadcast_to(start.i, shape),
+        s=log_u[0] - start.owed,
+        rest=None
+        if co.refractory is None
+        else jnp.broadcast_to(jnp.zeros((), log_u.dtype) if start.rest is None else start.rest, shape),
     )
     means = jnp.moveaxis(current, 1, 0) if current.ndim == 4 else current
     return co, state, driven(co, means[0], means[1])

@@ -19,7 +19,7 @@ from roughspike._types import (
     is_concrete,
 )
 from roughspike.currents.base import AbstractCurrent
-from roughspike.networks.lanes import simulate_samples
+from roughspike.networks.lanes import LaneStart, simulate_samples
 from roughspike.networks.population import Population
 from roughspike.networks.step import settings
 from roughspike.paths import grid
@@ -198,9 +198,9 @@ def _half_means(current: Any, prepared: Any, steps: int, neurons: int) -> jax.Ar
     return means.reshape(neurons, steps, 2).transpose(1, 2, 0)[..., None]
 
 
-def _start(network: Population) -> tuple[jax.Array, jax.Array]:
+def _start(network: Population) -> LaneStart:
     column = lambda x: jnp.broadcast_to(jnp.atleast_1d(x), (network.num_neurons,))[:, None]  # noqa: E731
-    return column(network.v0), column(network.i0)
+    return LaneStart(column(network.v0), column(network.i0), None, network.neuron.alpha)
 
 
 def _spikes_per_step(network: Population, h: float) -> int:
