@@ -94,7 +94,17 @@ def test_fit_finds_the_current():
     data = rs.SpikeTrain(np.asarray(data.times), 0.0, 1.0)
     loss = rs.with_horizon(rs.SignatureMMD(rs.SignatureKernel(orders=(3, 5, 1))))
     start = rs.Population(noisy(), rs.Constant(1.2))
-    found = rs.fit(start, data, loss=loss, num_samples=64, steps=60, dt=0.01, learning_rate=0.02, key=jr.key(0))
+    found = rs.fit(
+        start,
+        data,
+        loss=loss,
+        trainable=lambda c: c.current,
+        num_samples=64,
+        steps=60,
+        dt=0.01,
+        learning_rate=0.02,
+        key=jr.key(0),
+    )
     assert abs(float(found.model.current.value) - 1.5) < 0.04
 
 
