@@ -68,6 +68,7 @@ docs: .venv/.ready-dev
 
 pictures: .venv/.ready-dev
 	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/noise_pictures.py
 
 check:
 	.ci/run
