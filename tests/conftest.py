@@ -24,6 +24,13 @@ def numerics(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> Iterator[None]:
+    """Programs compiled for one module are dropped after it: a process can only map so many, and memory adds up."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder of pyproject.toml."""

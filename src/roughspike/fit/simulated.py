@@ -166,7 +166,9 @@ class SimulatedObjective(AbstractObjective):
         return sol.spikes, data, sol.result
 
 
-def by_condition(loss: Callable[[SpikeTrain, SpikeTrain], Any], simulated: SpikeTrain, recorded: SpikeTrain):
+def by_condition(
+    loss: Callable[[SpikeTrain, SpikeTrain], Any], simulated: SpikeTrain, recorded: SpikeTrain
+) -> jax.Array:
     """The loss of each condition, from trains of shape (conditions, samples, neurons, capacity) and, recorded,
     (conditions, neurons, capacity): one observation per condition.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,6 +192,6 @@ def _with_steps(stage: Stage, steps: int) -> Stage:
     return Stage(steps, stage.learning_rate, stage.chunk, stage.particles, stage.start)
 
 
-def printer(quiet: bool):
+def printer(quiet: bool) -> Callable[[str], None]:
     """What a command says, or nothing."""
     return (lambda text: None) if quiet else (lambda text: print(text, flush=True))
