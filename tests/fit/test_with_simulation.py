@@ -54,7 +54,7 @@ def test_a_buffer_that_overflows_stops_the_run_with_the_reason():
     data = recorded(1.0, t1=1.0)
     loss = lambda simulated, recorded: jnp.mean(jnp.minimum(simulated.times[:, 0, 0], 1.0))  # noqa: E731
     with pytest.warns(UserWarning, match="simulated train has .* spikes and there is room for"):
-        fit = rs.fit(cell(1.0), data, loss=loss, optimiser=optax.sgd(20.0), **OPTIONS, num_samples=32)
+        fit = rs.fit(cell(1.0), data, loss=loss, optimiser=optax.sgd(4.0), **OPTIONS, num_samples=32)
     assert "the simulation failed; kept the model of step" in fit.status and "fit again from this" in fit.status
     assert np.isfinite(float(fit.model.current))
 
