@@ -4,19 +4,20 @@ The neuron of Fig. 1 of Holberg & Salvi (2024), 500 steps, all spikes simulated,
 of the first three spike times, gradient in the input current. Beside it a lean explicit Euler scan (left-point hazard,
 linear crossing, noise drawn too) with its autodiff, in the same process. CPU time, least of several repeats.
 
+The memory of a gradient against the number of steps, with and without checkpointing, is that of the compiled program.
+
     python benchmarks/lanes.py [--quick]
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import sys
-import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import measure
 
 import roughspike as rs
 
@@ -67,32 +68,37 @@ def euler(samples: int):
     return loss
 
 
-def cpu(function, *arguments, repeats: int) -> tuple[float, float]:
-    """(seconds of the first call, least CPU seconds of the others)."""
-    begin = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    first, least = time.perf_counter() - begin, float("inf")
-    for _ in range(repeats):
-        begin = time.process_time()
-        jax.block_until_ready(function(*arguments))
-        least = min(least, time.process_time() - begin)
-    return first, least
-
-
 def row(name: str, loss, samples: int, repeats: int) -> dict[str, float | str | int]:
     """Forward and gradient of a loss: CPU ms, ns per neuron and step, first call, temporary memory."""
     current, key = jnp.asarray(1.5, jnp.result_type(float)), jr.key(0)
     found: dict[str, float | str | int] = {"name": name, "samples": samples, "dtype": str(current.dtype)}
     for kind, function in (("forward", jax.jit(loss)), ("gradient", jax.jit(jax.value_and_grad(loss)))):
-        first, least = cpu(function, current, key, repeats=repeats)
-        memory = function.lower(current, key).compile().memory_analysis()
+        call = functools.partial(function, current, key)
+        first = measure.first_call_seconds(call)
+        least = measure.cpu_seconds(call, repeats)
         found |= {
             f"{kind}_ms": 1e3 * least,
             f"{kind}_ns": 1e9 * least / samples / STEPS,
             f"{kind}_first_call_s": first,
-            f"{kind}_temp_mb": getattr(memory, "temp_size_in_bytes", 0) / 1e6,
+            f"{kind}_temp_mb": temporary(function, current, key) / 1e6,
         }
     return found
+
+
+def temporary(function, *arguments) -> int:
+    """Bytes of temporary memory of a compiled function."""
+    return function.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+def memory(steps: int, checkpoint: bool) -> float:
+    """MB that the gradient of 128 samples needs beside its arguments and results."""
+
+    def loss(current, key):
+        options = {"num_samples": 128, "max_spikes": 40, "checkpoint": checkpoint}
+        times = rs.simulate(rs.Population(neuron(), current), t1=steps * DT, dt=DT, key=key, **options).spikes.times
+        return jnp.mean(times[:, 0, :3])
+
+    return temporary(jax.jit(jax.grad(loss)), jnp.float32(1.5), jr.key(0)) / 1e6
 
 
 def main() -> None:
@@ -118,10 +124,11 @@ def main() -> None:
             )
             + f" |{r['gradient_ms'] / r['forward_ms']:5.1f}"
         )
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    facts = {"jax": jax.__version__, "cpu_count": __import__("os").cpu_count()}
-    (folder / "lanes.json").write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+    if not quick:
+        kept = {steps: [memory(steps, False), memory(steps, True)] for steps in (500, 2000, 8000, 32000)}
+        for steps, (plain, blocks) in kept.items():
+            print(f"{steps:6d} steps: {plain:8.1f} MB, with checkpoint=True {blocks:6.1f} MB")
+        measure.write("lanes", {"machine": measure.machine(), "steps": STEPS, "rows": rows, "memory_mb": kept})
 
 
 if __name__ == "__main__":

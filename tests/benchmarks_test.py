@@ -71,3 +71,9 @@ def test_machine_facts_name_no_machine(benchmarks):
     _, measure, _ = benchmarks
     facts = measure.machine()
     assert facts["cores"] >= 1 and facts["jax"] and platform.node() not in facts.values()
+
+
+def test_the_page_shows_the_results_on_disk(benchmarks, root):
+    import page
+
+    assert (root / "docs" / "how-fast.md").read_text() == page.page(), "run: python benchmarks/page.py"

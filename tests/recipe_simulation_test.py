@@ -44,7 +44,7 @@ def test_recipe_makes_the_losses():
     plan = load_simulation_plan()
     losses = {name: entry.loss() for name, entry in plan.losses.items()}
     assert isinstance(losses["likelihood"], rs.NegativeLogLikelihood)
-    assert isinstance(losses["energy"], rs.EnergyScore) and losses["energy"].filters == (0.001, 0.004)
+    assert isinstance(losses["energy"], rs.EnergyScore) and losses["energy"].filters == (0.001, 0.004, 0.05)
     assert losses["signature"].time_weight == pytest.approx(40.0) and losses["signature"].unbiased
     assert losses["signature-horizon"].loss == losses["signature"]
 

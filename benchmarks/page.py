@@ -1,0 +1,156 @@
+"""Write docs/how-fast.md from the JSON files in benchmarks/results: the numbers of that page are those of these files.
+
+python benchmarks/page.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "how-fast.md"
+
+TEXT = """\
+# How fast, and why
+
+<!-- written by benchmarks/page.py from benchmarks/results/*.json: change those -->
+
+Process CPU time, the least of several repeats after warm-up; what is compared was run in one process. The machine was
+shared, so compare within a table, and take no single number to better than a third. Reproduce with
+`python benchmarks/<name>.py`.
+
+## One noisy neuron: the workload of Fig. 1
+
+128 samples, 500 steps, float32, {fig1_machine}. roughspike draws its noise inside the measured call and simulates all
+spikes, about 21 a sample. The *published algorithm*, written on plain diffrax, restarts the solver at every spike of
+the batch with a virtual Brownian tree, and stops after three spikes. The *lean scan* is what a careful user would write
+by hand: explicit Euler, one spike a step, biased by 5e-3 in the first spike time where roughspike has some 1e-5.
+
+{fig1}
+
+At the start of training, where samples spike rarely and the published algorithm has to integrate to the end, the
+gradient of the signature loss costs it {early_published:.0f} ms and roughspike {early_ours:.1f} ms: {early_ratio:.0f}
+times. At the parameters that generated the data the ratio is {late_ratio:.0f}.
+
+## Many neurons
+
+Nanoseconds per neuron and step, noise included. Beyond 4096 neurons times samples, blocks of samples are run one after
+the other, so that their arrays stay in the cache.
+
+{lanes}
+
+## Memory
+
+Temporary memory of the gradient of 128 samples. `simulate(..., checkpoint=True)` keeps the state at about sqrt(steps)
+times and runs the steps between them again; its numbers are the same.
+
+{memory}
+
+## Event SDEs in general
+
+`rs.solve` against a scan by hand on a system without events, and against the restart algorithm on the neuron of Fig. 1
+written as an `EventSDE`, 500 steps, {events_machine}.
+
+{events}
+
+## The signature kernel
+
+Gram matrix of 64 by 64 trains of 50 spikes, two neurons, {kernel_machine}.
+
+{kernel}
+
+## Why
+
+- *Noise once, on a grid.* Inside a step the path of the noise is smooth. No Brownian tree is walked, and nothing is
+  restarted at a spike.
+- *No solver where the flow is known.* Potential and current have an exact flow; the hazard of a step is a quadratic
+  through three values, so a spike is the root of a cubic, found without an exponential.
+- *All lanes go on.* A spike is handled inside the step of its own lane; no sample waits for another's event.
+- *The adjoint is written by hand.* It keeps the potential, the synaptic current and the place of each spike, and runs
+  each step once more with its spikes known. It is the exact derivative of what was computed, not of a limit.
+- *One kernel per exponential.* A compiled scan on a CPU pays for each kernel it launches. The step is arranged so that
+  values with many users are exponentials or quotients, which the compiler computes once, and so that everything else
+  melts into them.
+
+## What is not fast
+
+- A first call compiles: seconds, see the tables. A persistent compilation cache of JAX removes it from the second
+  process on.
+- `parabola` steps cost one more normal; float64 costs two to four times float32.
+- Under `vmap` a step that would be skipped because no neuron spikes twice in it is run.
+"""
+
+
+def main() -> None:
+    """Fill the text and write the page."""
+    PAGE.write_text(page())
+
+
+def page() -> str:
+    """The page as the results on disk give it."""
+    fig1, lanes, events, kernel = (_read(name) for name in ("fig1_speed", "lanes", "event_sdes", "signature_kernel"))
+    ms, first, early = fig1["cpu_ms"], fig1["first_call_s"], fig1["cpu_ms_at_start_of_training"]
+    published = early["published: signature of depth 3, gradient"]
+    ours = early["ours: signature of depth 3, gradient"]
+    return TEXT.format(
+        fig1_machine=_machine(fig1["machine"]),
+        fig1=_table(("", "CPU ms", "first call, s"), [(n, _number(x), _number(first[n])) for n, x in ms.items()]),
+        early_published=published,
+        early_ours=ours,
+        early_ratio=published / ours,
+        late_ratio=ms["published: signature of depth 3, gradient"] / ms["ours: signature of depth 3, gradient"],
+        lanes=_lanes(lanes),
+        memory=_table(
+            ("steps", "MB", "MB, `checkpoint=True`"),
+            [(steps, _number(plain), _number(blocks)) for steps, (plain, blocks) in lanes["memory_mb"].items()],
+        ),
+        events_machine=_machine(events["sections"]["neuron"]["machine"]),
+        events=_table(("", "found"), [(n, _number(x)) for n, x in events["summary"].items()]),
+        kernel_machine=_machine(kernel["machine"]),
+        kernel=_table(
+            ("", "CPU s", "largest relative error"),
+            [(r["name"], _number(r["cpu_s"]), _number(r.get("error"))) for r in kernel["rows"]],
+        ),
+    )
+
+
+def _lanes(lanes: dict[str, Any]) -> str:
+    head = ("", "lanes", "type", "forward, ns", "gradient, ns", "gradient / forward", "first call of the gradient, s")
+    rows = [
+        (
+            r["name"],
+            f"{r['samples']:,}",
+            r["dtype"],
+            _number(r["forward_ns"]),
+            _number(r["gradient_ns"]),
+            _number(r["gradient_ms"] / r["forward_ms"]),
+            _number(r["gradient_first_call_s"]),
+        )
+        for r in lanes["rows"]
+    ]
+    return _table(head, rows)
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    return f"{facts['cores']} cores, jax {facts['jax']}, load {facts['load']}"
+
+
+def _number(x: float | None) -> str:
+    if x is None:
+        return ""
+    return f"{x:.2g}" if abs(x) < 10 else f"{x:.0f}"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) + ("---:",) * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
