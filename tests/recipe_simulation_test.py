@@ -53,7 +53,8 @@ def test_times_scale_with_the_recording():
     plan = load_simulation_plan()
     slow = plan.scaled(10 * plan.interval)
     assert slow.dt == pytest.approx(10 * plan.dt) and slow.losses["energy"].window == pytest.approx(0.5)
-    assert slow.losses["energy"].filters == pytest.approx((0.01, 0.04, 0.5)) and slow.losses["likelihood"].window is None
+    assert slow.losses["energy"].filters == pytest.approx((0.01, 0.04, 0.5))
+    assert slow.losses["likelihood"].window is None
 
 
 def test_the_step_of_a_score_resolves_the_membrane():
