@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from roughspike.neurons.lif import SLIF as SLIF
     from roughspike.neurons.reset import ResetToValue as ResetToValue
     from roughspike.neurons.reset import SubtractiveReset as SubtractiveReset
+    from roughspike.neurons.threshold import LIF as LIF
+    from roughspike.neurons.threshold import HardThreshold as HardThreshold
     from roughspike.paths.brownian import BrownianPath as BrownianPath
     from roughspike.paths.drivers import ExplicitEuler as ExplicitEuler
     from roughspike.paths.drivers import LinearDriver as LinearDriver
@@ -83,6 +85,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "SLIF": "neurons.lif",
+    "LIF": "neurons.threshold",
+    "HardThreshold": "neurons.threshold",
     "ExponentialEscape": "neurons.escape",
     "SigmoidEscape": "neurons.escape",
     "SoftplusEscape": "neurons.escape",

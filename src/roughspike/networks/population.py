@@ -12,6 +12,7 @@ from roughspike._constraints import Real, parameter
 from roughspike._types import as_float
 from roughspike.currents.base import AbstractCurrent, as_current
 from roughspike.neurons.lif import SLIF
+from roughspike.neurons.threshold import is_hard
 
 
 class Population(eqx.Module):
@@ -37,6 +38,11 @@ class Population(eqx.Module):
         self.neuron = neuron
         self.current = current if isinstance(current, AbstractCurrent) else as_float(current)
         self.v0, self.i0 = as_float(v0), as_float(i0)
+        if is_hard(neuron):
+            raise ValueError(
+                "neuron has a hard threshold, for which a population has no engine: give it an escape rate "
+                "(rs.SLIF), or make it a layer of rs.FeedForward"
+            )
         if isinstance(self.current, jax.Array) and self.current.ndim > 1:
             raise ValueError(
                 f"current must be a scalar, of shape (neurons,), or a current object, got shape {self.current.shape}: "
