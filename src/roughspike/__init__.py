@@ -64,6 +64,16 @@ if TYPE_CHECKING:
     from roughspike.paths.spikes import SpikeTrain as SpikeTrain
     from roughspike.paths.stacked import StackedPath as StackedPath
     from roughspike.paths.windows import Windows as Windows
+    from roughspike.pointprocess.decaying import AlphaBasis as AlphaBasis
+    from roughspike.pointprocess.decaying import ExponentialBasis as ExponentialBasis
+    from roughspike.pointprocess.links import ExponentialIntensity as ExponentialIntensity
+    from roughspike.pointprocess.links import SigmoidIntensity as SigmoidIntensity
+    from roughspike.pointprocess.links import SoftplusIntensity as SoftplusIntensity
+    from roughspike.pointprocess.network import PointProcessNetwork as PointProcessNetwork
+    from roughspike.pointprocess.sample import sample as sample
+    from roughspike.pointprocess.sample import sample_relaxed as sample_relaxed
+    from roughspike.pointprocess.windowed import EpanechnikovBasis as EpanechnikovBasis
+    from roughspike.pointprocess.windowed import RaisedCosineBasis as RaisedCosineBasis
     from roughspike.report.page import write_report as write_report
     from roughspike.sde.hazard import hazard as hazard
     from roughspike.sde.marcus import ItoJump as ItoJump
@@ -118,6 +128,16 @@ _HOME = {
     "read_spikes": "io.spikes",
     "write_spikes": "io.spikes",
     "read_stimulus": "io.stimulus",
+    "PointProcessNetwork": "pointprocess.network",
+    "EpanechnikovBasis": "pointprocess.windowed",
+    "RaisedCosineBasis": "pointprocess.windowed",
+    "ExponentialBasis": "pointprocess.decaying",
+    "AlphaBasis": "pointprocess.decaying",
+    "SigmoidIntensity": "pointprocess.links",
+    "SoftplusIntensity": "pointprocess.links",
+    "ExponentialIntensity": "pointprocess.links",
+    "sample": "pointprocess.sample",
+    "sample_relaxed": "pointprocess.sample",
     "log_likelihood": "likelihood.score",
     "NegativeLogLikelihood": "likelihood.objective",
     "marcus_lift": "signatures.truncated",

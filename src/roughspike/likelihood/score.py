@@ -14,10 +14,12 @@ from roughspike.likelihood.segments import Segments, lay_out
 from roughspike.networks.population import Population
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.paths.windows import Windows
+from roughspike.pointprocess.likelihood import network_log_likelihood, rescaled_intervals
+from roughspike.pointprocess.network import PointProcessNetwork
 
 
 def log_likelihood(
-    cell: Population,
+    cell: Population | PointProcessNetwork,
     data: SpikeTrain,
     *,
     windows: Windows | None = None,
@@ -28,13 +30,15 @@ def log_likelihood(
     """log p(recorded spikes | cell), natural logarithm, summed over trials and neurons.
 
     Exact for a neuron without diffusion (up to quadrature: three Gauss points on the exact flow of each piece), and
-    then differentiable in the cell; by a particle filter for a neuron with diffusion.
+    then differentiable in the cell; by a particle filter for a neuron with diffusion. Exact too for a
+    `PointProcessNetwork` whose neurons are all in the data, hidden ones included (two Gauss points between all spikes
+    and grid points); where hidden neurons are not, use `elbo`.
 
     **Arguments**
 
     - `data`: concrete spikes, (trials, neurons, capacity) or (neurons, capacity). Each trial starts at v0, i0.
     - `windows`: score these windows only, given all spikes before.
-    - `dt`: longest piece; None for a twentieth of the median interval.
+    - `dt`: longest piece; None for a twentieth of the median interval (a network: 1/16 of its narrowest filter).
     - `key`, `num_particles`: for the particle filter.
 
     **Raises** ValueError for data that do not fit the cell, or a missing key.
@@ -45,12 +49,15 @@ def log_likelihood(
     >>> print(f"{rs.log_likelihood(poisson, data, dt=0.01):.3f}")
     -5.013
     """
+    if isinstance(cell, PointProcessNetwork):
+        _check_whole(windows)
+        return network_log_likelihood(cell, data, dt)
     terms, segments = _terms(cell, data, windows, dt, key, num_particles)
     return in_windows(terms, segments)
 
 
 def time_rescaling(
-    cell: Population,
+    cell: Population | PointProcessNetwork,
     data: SpikeTrain,
     *,
     windows: Windows | None = None,
@@ -60,8 +67,13 @@ def time_rescaling(
 ) -> np.ndarray:
     """z = 1 - exp(-compensator) of every interval between two spikes inside one window: uniform if the model is right.
 
-    Arguments as for `log_likelihood`. Brown, Barbieri, Ventura, Kass & Frank (2002), Neural Computation 14: 325-346.
+    Arguments as for `log_likelihood`. Of a network: the intervals of all neurons, trials joined end to end.
+
+    **Reference**: Brown, Barbieri, Ventura, Kass & Frank (2002), Neural Computation 14: 325-346.
     """
+    if isinstance(cell, PointProcessNetwork):
+        _check_whole(windows)
+        return -np.expm1(-np.concatenate(rescaled_intervals(cell, data, dt)))
     terms, segments = _terms(cell, data, windows, dt, key, num_particles)
     compensator = np.asarray(terms.compensator, np.float64).reshape(-1, segments.window.shape[-1])
     found = []
@@ -82,6 +94,11 @@ def default_step(data: SpikeTrain) -> float:
     intervals = [np.diff(row) for trial in data.to_lists() for row in trial if len(row) > 1]
     longest = data.duration / 50
     return min(longest, float(np.median(np.concatenate(intervals))) / 20) if intervals else longest
+
+
+def _check_whole(windows: Windows | None) -> None:
+    if windows is not None:
+        raise ValueError("windows: a network is scored on whole trials; cut the data into trials of their own instead")
 
 
 def _terms(cell, data, windows, dt, key, num_particles) -> tuple[Terms, Segments]:
