@@ -1,4 +1,4 @@
-"""Makes `lane_tools` importable by name."""
+"""Makes `lane_tools` and `coupled_tools` importable by name."""
 
 from __future__ import annotations
 

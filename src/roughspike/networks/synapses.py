@@ -37,7 +37,7 @@ class Synapses(eqx.Module):
 
     free: Float[Array, "pre fan_out"] | None = eqx.field(metadata=declare(Real()))
     signed: Float[Array, "pre fan_out"] | None = eqx.field(metadata=declare(KeepsSign()))
-    targets: Int[Array | np.ndarray, "pre fan_out"] | None
+    targets: Int[Array, "pre fan_out"] | None
     mask: Any
     num_post: int = eqx.field(static=True)
 
