@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -11,8 +12,17 @@ import numpy as np
 from roughspike._types import as_float, is_concrete
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.signatures.goursat import goursat
-from roughspike.signatures.orders import Extent, choose, estimated_error, extent_of, general_order, ladder
+from roughspike.signatures.orders import (
+    Extent,
+    choose,
+    estimated_error,
+    extent_of,
+    general_error,
+    general_order,
+    ladder,
+)
 from roughspike.signatures.pairs import pair_kernels, slots_of
+from roughspike.signatures.scales import Scaled, scale_unit
 from roughspike.signatures.static import AbstractStaticKernel, path_products
 from roughspike.signatures.sweep import Orders
 
@@ -46,7 +56,8 @@ def spike_pairs(
     weights: tuple[Any, Any],
     tol: float,
     orders: Orders | None,
-) -> tuple[jax.Array, Any]:
+    scaled: bool,
+) -> tuple[Scaled, Any]:
     """k(x[first], y[second]) of trains without ties, and the estimated error; y is x if it is None.
 
     `weights` are those of time and of a jump.
@@ -58,16 +69,16 @@ def spike_pairs(
     windows = tuple((train.t0, train.t1) for train in sets)
     arguments = (tuple(t.astype(dtype) for t in times), weight, size, np.int32(first), np.int32(second))
     extent = _extent(jax.lax.stop_gradient(arguments[:3]), windows)
+    values = lambda orders: lambda arguments: _spike_values(arguments, windows, orders, scaled)  # noqa: E731
     if orders is not None:
-        return _spike_values(arguments, windows, orders), sum(estimated_error(extent, orders))
+        return values(orders)(arguments), sum(estimated_error(extent, orders))
     if is_concrete(extent, arguments):
         orders, error = choose(extent, tol)
-        return _spike_values(arguments, windows, orders), error
+        return values(orders)(arguments), error
     rungs = ladder(tol)
     errors = jnp.stack([jnp.asarray(sum(estimated_error(extent, rung))) for rung in rungs])
     rung = jnp.minimum(jnp.sum(errors > tol / 2), len(rungs) - 1)
-    values = jax.lax.switch(rung, [lambda a, o=o: _spike_values(a, windows, o) for o in rungs], arguments)
-    return values, errors[rung]
+    return jax.lax.switch(rung, [values(orders) for orders in rungs], arguments), errors[rung]
 
 
 def _extent(arguments: tuple, windows: tuple[tuple[float, float], ...]) -> Extent:
@@ -85,13 +96,13 @@ def _extent(arguments: tuple, windows: tuple[tuple[float, float], ...]) -> Exten
     return extent_of((moves[0], moves[-1]), (counts[0], counts[-1]), length, xp.asarray(size))
 
 
-@jax.jit(static_argnums=(1, 2))
-def _spike_values(arguments: tuple, windows: tuple, orders: Orders) -> jax.Array:
+@jax.jit(static_argnums=(1, 2, 3))
+def _spike_values(arguments: tuple, windows: tuple, orders: Orders, scaled: bool) -> Scaled:
     times, weight, size, first, second = arguments
     rows = [slots_of(t, window[0], window[1], orders.pieces) for t, window in zip(times, windows, strict=True)]
     # only the product of both time weights counts, so x takes it all
     x, y = rows[0]._replace(moves=rows[0].moves * jnp.square(weight)), rows[-1]
-    return jnp.asarray(pair_kernels(x, y, size, first, second, orders))
+    return Scaled(*pair_kernels(x, y, size, first, second, orders, scaled))
 
 
 def path_pairs(
@@ -103,7 +114,8 @@ def path_pairs(
     static: AbstractStaticKernel,
     tol: float,
     orders: tuple[int, ...] | None,
-) -> tuple[jax.Array, Any]:
+    scaled: bool,
+) -> tuple[Scaled, Any]:
     """k(x[first], y[second]) of piecewise linear paths (n, vertices, channels), and the estimated error."""
     for name, path in (("x", x), ("y", y)):
         if path is not None and (path.ndim != 3 or path.shape[1] < 2 or path.shape[2] != x.shape[2]):
@@ -112,38 +124,43 @@ def path_pairs(
                 f"vertices or more and as many channels as the other, got {path.shape}"
             )
     other = x if y is None else y
+    z, whole = _reach(*jax.lax.stop_gradient((x, other)), jax.lax.stop_gradient(static))
+    strips = max(x.shape[1], other.shape[1]) - 1
     if orders is not None:
-        order, pieces, error = orders[0], orders[-1] if len(orders) > 1 else 1, jnp.nan
-    elif is_concrete(x, other, static):
-        order, pieces, error = _path_order(x, other, static, tol)
+        order, pieces = orders[0], orders[-1] if len(orders) > 1 else 1
+    elif is_concrete(z, whole):
+        order, pieces = general_order(float(z), float(whole), strips, tol)
     else:
-        order, pieces, error = 8 if tol < 1e-6 else 6, 1, jnp.nan
-    return _path_values((x, other, np.int32(first), np.int32(second)), static, order, pieces), error
+        order, pieces = (8 if tol < 1e-6 else 6) if tol > 1e-9 else 12, 1
+    error = general_error(z, whole, strips, order, pieces)
+    return _path_values((x, other, np.int32(first), np.int32(second)), static, order, pieces, scaled), error
 
 
-def _path_order(x: jax.Array, y: jax.Array, static: AbstractStaticKernel, tol: float) -> tuple[int, int, float]:
-    """From the largest strip of a few pairs."""
-    a, b = (path[np.linspace(0, path.shape[0] - 1, min(6, path.shape[0])).astype(int)] for path in (x, y))
+@jax.jit
+def _reach(x: jax.Array, y: jax.Array, static: AbstractStaticKernel) -> tuple[jax.Array, jax.Array]:
+    """Largest product of a strip with the other path, and least one of whole paths, among a few pairs."""
+    most = max(1, min(6, math.isqrt(_MOST_PRODUCTS // (x.shape[1] * y.shape[1]))))
+    a, b = (path[np.linspace(0, path.shape[0] - 1, min(most, path.shape[0])).astype(int)] for path in (x, y))
     i, j = pair_list(a.shape[0], b.shape[0])
-    rho = np.moveaxis(np.asarray(path_products(static, a[i], b[j])), -1, 0)
-    z = max(float(np.abs(np.cumsum(rho, axis=axis)).max()) for axis in (1, 2))
-    whole = float(np.abs(rho.sum(axis=(1, 2))).min())
-    return general_order(z, max(whole, z), max(x.shape[1], y.shape[1]) - 1, tol)
+    rho = path_products(static, a[i], b[j])
+    z = jnp.maximum(*(jnp.max(jnp.abs(jnp.cumsum(rho, axis=axis))) for axis in (0, 1)))
+    return z, jnp.maximum(jnp.min(jnp.abs(jnp.sum(rho, axis=(0, 1)))), z)
 
 
-@jax.jit(static_argnums=(2, 3))
-def _path_values(arguments: tuple, static: AbstractStaticKernel, order: int, pieces: int) -> jax.Array:
+@jax.jit(static_argnums=(2, 3, 4))
+def _path_values(arguments: tuple, static: AbstractStaticKernel, order: int, pieces: int, scaled: bool) -> Scaled:
     x, y, first, second = arguments
-    pairs, cells = first.shape[0], pieces**2 * x.shape[1] * y.shape[1]
+    pairs, cells, unit = first.shape[0], pieces**2 * x.shape[1] * y.shape[1], scale_unit(x.dtype, scaled)
     lanes = min(128, max(8, _MOST_PRODUCTS // cells // 8 * 8), -(-pairs // 8) * 8)
     blocks = -(-pairs // lanes)
     rows = lambda index: jnp.pad(index, (0, blocks * lanes - pairs)).reshape(blocks, lanes)  # noqa: E731
 
     @jax.checkpoint
-    def block(index: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def block(index: tuple[jax.Array, jax.Array]) -> Scaled:
         rho = path_products(static, x[index[0]], y[index[1]])
         if pieces > 1:
             rho = jnp.repeat(jnp.repeat(rho / pieces**2, pieces, axis=0), pieces, axis=1)
-        return goursat(rho, order)
+        return Scaled(*goursat(rho, order, unit))
 
-    return jax.lax.map(block, (rows(first), rows(second))).reshape(-1)[:pairs]
+    found = jax.lax.map(block, (rows(first), rows(second)))
+    return Scaled(*(part.reshape(-1)[:pairs] for part in found))

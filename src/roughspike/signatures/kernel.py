@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roughspike._types import as_float, is_concrete
+from roughspike._types import as_float
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.signatures.gram import as_matrix, pair_list, path_pairs, spike_pairs
-from roughspike.signatures.lifts import FilteredLift, PerNeuron, scaled
+from roughspike.signatures.lifts import FilteredLift, PerNeuron, scaled_path, ties, without_repeats
+from roughspike.signatures.scales import Scaled, quotient, scale_unit, summed
 from roughspike.signatures.static import AbstractStaticKernel, LinearKernel
 from roughspike.signatures.sweep import Orders
-from roughspike.signatures.truncated import marcus_lift
 
 
 class Gram(eqx.Module):
@@ -56,7 +56,7 @@ class SignatureKernel(eqx.Module):
     - `time_weight`: scale of the time coordinate.
     - `jump_size`: height of a spike, or "auto" for 1 / sqrt(mean number of spikes per neuron). Kernels of 50 unit
       jumps are near the largest float32 number.
-    - `normalise`: k(x, y) / sqrt(k(x, x) k(y, y)), which is 1 for equal trains.
+    - `normalise`: k(x, y) / sqrt(k(x, x) k(y, y)), which is 1 for equal trains; it overflows for no train.
     - `orders`: (time, jump, pieces) to fix the numbers of coefficients; None to choose them. Inside `jit` and `grad`,
       where the data are unknown to the compiler, a few choices are compiled and one is taken at run time.
     - `lift`: None for the Marcus lift of all neurons together, `PerNeuron()` for the sum of the kernels of each, or
@@ -116,25 +116,23 @@ class SignatureKernel(eqx.Module):
         """As `gram`, with an estimate of the error."""
         kernel = self.resolved(x, x if y is None else y)
         n, m = _count(x), None if y is None else _count(y)
-        listed, error = _pairs(kernel, x, y, *pair_list(n, m))
-        values = as_matrix(listed, n, m)
+        first, second = pair_list(n, m)
+        listed, error = _pairs(kernel, x, y, first, second)
         if self.normalise:
-            norms = [jnp.sqrt(kernel.diagonal(z)) for z in ((x,) if y is None else (x, y))]
-            values = values / norms[0][:, None] / norms[-1][None]
-        return Gram(values, jnp.asarray(error, values.dtype), _tolerance(kernel, x))
+            among = np.flatnonzero(first == second) if y is None else None
+            own = [Scaled(*(part[among] for part in listed))] if y is None else [_own(kernel, z) for z in (x, y)]
+            values = _quotient(listed, own[0], own[-1], first, second)
+        else:
+            values = listed.value
+        return Gram(as_matrix(values, n, m), jnp.asarray(error, values.dtype), _tolerance(kernel, x))
 
     def pairs(self, x: Any, y: Any, first: np.ndarray, second: np.ndarray) -> Float[Array, "pairs"]:
         """k(x[first], y[second]) for index arrays of equal length."""
         kernel = self.resolved(x, y)
-        values = _pairs(kernel, x, y, np.asarray(first), np.asarray(second))[0]
-        if self.normalise:
-            values = values / jnp.sqrt(kernel.diagonal(x)[first] * kernel.diagonal(y)[second])
-        return values
-
-    def diagonal(self, x: Any) -> Float[Array, "n"]:
-        """k(x_i, x_i), before `normalise`."""
-        every = np.arange(_count(x))
-        return _pairs(self.resolved(x), x, None, every, every)[0]
+        listed = _pairs(kernel, x, y, np.asarray(first), np.asarray(second))[0]
+        if not self.normalise:
+            return listed.value
+        return _quotient(listed, _own(kernel, x), _own(kernel, y), first, second)
 
     def resolved(self, *trains: Any) -> SignatureKernel:
         """The same kernel with a number for "auto": the jump size that suits all these trains together."""
@@ -150,36 +148,53 @@ def auto_jump_size(*trains: SpikeTrain) -> jax.Array:
     return 1 / jnp.sqrt(jnp.maximum(jnp.mean(jnp.concatenate(counts).astype(dtype)), 1.0))
 
 
-def _pairs(kernel: SignatureKernel, x: Any, y: Any, first: np.ndarray, second: np.ndarray) -> tuple[jax.Array, Any]:
-    """Kernels of listed pairs, and the estimated error; "auto" is resolved by now."""
-    tol = _tolerance(kernel, x)
+def _own(kernel: SignatureKernel, x: Any) -> Scaled:
+    """k(x_i, x_i)."""
+    every = np.arange(_count(x))
+    return _pairs(kernel, x, None, every, every)[0]
+
+
+def _quotient(listed: Scaled, x: Scaled, y: Scaled, first: np.ndarray, second: np.ndarray) -> jax.Array:
+    """The normalised kernels of listed pairs."""
+    own = (Scaled(*(part[index] for part in side)) for side, index in ((x, first), (y, second)))
+    return quotient(listed, *own, scale_unit(listed.value.dtype, True))
+
+
+def _pairs(kernel: SignatureKernel, x: Any, y: Any, first: np.ndarray, second: np.ndarray) -> tuple[Scaled, Any]:
+    """Kernels of listed pairs, with a scale if they are to be normalised, and the estimated error.
+
+    "auto" is resolved by now.
+    """
+    tol, scaled = _tolerance(kernel, x), kernel.normalise
     if not isinstance(x, SpikeTrain):
-        x, y = as_float(x), None if y is None else as_float(y)
-        return path_pairs(x, y, first, second, static=kernel.static, tol=tol, orders=kernel.orders)
-    weights: tuple[Any, Any] = (kernel.time_weight, kernel.jump_size)
+        paths = as_float(x), None if y is None else as_float(y)
+        options = {"static": kernel.static, "tol": tol, "orders": kernel.orders, "scaled": scaled}
+        return path_pairs(*paths, first, second, **options)
     if isinstance(kernel.lift, PerNeuron) and x.num_neurons > 1:
         k = np.arange(x.num_neurons)
         i, j = ((x.num_neurons * index[:, None] + k).reshape(-1) for index in (first, second))
         x, y = (None if t is None else kernel.lift.split(t) for t in (x, y))
-        values, error = _pairs(kernel, x, y, i, j)
-        return jnp.sum(values.reshape(-1, len(k)), axis=1), error
-    if isinstance(kernel.static, LinearKernel) and not isinstance(kernel.lift, FilteredLift) and not _ties(x, y):
+        listed, error = _pairs(kernel, x, y, i, j)
+        by_neuron = Scaled(*(part.reshape(-1, len(k)) for part in listed))
+        return summed(by_neuron, scale_unit(listed.value.dtype, scaled)), error
+    weights: tuple[Any, Any] = (kernel.time_weight, kernel.jump_size)
+
+    def lifted(orders: tuple[int, ...] | None) -> tuple[Scaled, Any]:
+        lift = kernel.lift if isinstance(kernel.lift, FilteredLift) else without_repeats
+        paths = (None if t is None else scaled_path(lift(t), *weights) for t in (x, y))
+        return path_pairs(*paths, first, second, static=kernel.static, tol=tol, orders=orders, scaled=scaled)
+
+    def by_spikes() -> tuple[Scaled, Any]:
         orders = None if kernel.orders is None else Orders(*kernel.orders)
-        return spike_pairs(x, y, first, second, weights=weights, tol=tol, orders=orders)
-    lift = kernel.lift if isinstance(kernel.lift, FilteredLift) else marcus_lift
-    x, y = (None if t is None else scaled(lift(t), *weights) for t in (x, y))
-    return path_pairs(x, y, first, second, static=kernel.static, tol=tol, orders=kernel.orders)
+        return spike_pairs(x, y, first, second, weights=weights, tol=tol, orders=orders, scaled=scaled)
 
-
-def _ties(*trains: SpikeTrain | None) -> bool:
-    """Do two neurons of a train spike at exactly the same time? Traced times are taken not to."""
-    for train in trains:
-        if train is None or train.num_neurons == 1 or not is_concrete(train.times):
-            continue
-        flat = np.sort(np.asarray(train.times).reshape(train.times.shape[0], -1), axis=-1)
-        if bool(np.any((flat[:, 1:] == flat[:, :-1]) & np.isfinite(flat[:, 1:]))):
-            return True
-    return False
+    if not isinstance(kernel.static, LinearKernel) or isinstance(kernel.lift, FilteredLift):
+        return lifted(kernel.orders)
+    tied = ties(x, y)
+    if isinstance(tied, bool):
+        return lifted(None) if tied else by_spikes()
+    typed = lambda found: (found[0], jnp.asarray(found[1], found[0].value.dtype))  # noqa: E731
+    return jax.lax.cond(tied, lambda: typed(lifted(None)), lambda: typed(by_spikes()))
 
 
 def _count(x: Any) -> int:

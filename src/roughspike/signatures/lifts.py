@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roughspike._types import as_float
+from roughspike._types import as_float, is_concrete
 from roughspike.paths.spikes import SpikeTrain, unchecked
+from roughspike.signatures.truncated import marcus_lift
 
 
 class PerNeuron(eqx.Module):
@@ -66,9 +67,33 @@ class FilteredLift(eqx.Module):
         return jnp.concatenate([clock, jnp.swapaxes(filtered, 1, 2)], axis=-1)
 
 
-def scaled(path: jax.Array, time_weight: jax.Array | float, jump_size: jax.Array | float) -> jax.Array:
+def scaled_path(path: jax.Array, time_weight: jax.Array | float, jump_size: jax.Array | float) -> jax.Array:
     """A path (time, counts ..) with its two kinds of coordinates weighted, starting at 0."""
     size = jnp.asarray(jump_size, path.dtype)
     counts = jnp.broadcast_to(size, (path.shape[-1] - 1,))
     scale = jnp.concatenate([jnp.asarray(time_weight, path.dtype)[None], counts])
     return (path - path[:, :1]) * scale[None, None]
+
+
+def without_repeats(spikes: SpikeTrain) -> Float[Array, "samples vertices channels"]:
+    """The Marcus lift without most of the vertices that padding repeats at its end, where the times are known."""
+    path = marcus_lift(spikes)
+    if not is_concrete(spikes.times):
+        return path
+    most = int(np.isfinite(np.asarray(spikes.times)).sum(axis=(-2, -1)).max())
+    return path[..., : -(-(2 * most + 2) // 16) * 16, :]  # in steps of 16: programs are compiled for few lengths
+
+
+def ties(*trains: SpikeTrain | None) -> bool | jax.Array:
+    """Do two neurons of any train spike at exactly the same time? A traced boolean where times are traced."""
+    found: bool | jax.Array = False
+    for train in trains:
+        if train is None or train.num_neurons == 1:
+            continue
+        xp = np if is_concrete(train.times) else jnp
+        flat = xp.sort(xp.asarray(train.times).reshape(train.times.shape[0], -1), axis=-1)
+        here = xp.any((flat[:, 1:] == flat[:, :-1]) & xp.isfinite(flat[:, 1:]))
+        if xp is np and bool(here):
+            return True
+        found = found if xp is np else found | here
+    return found

@@ -7,6 +7,8 @@ paths, and I0(2 sqrt Z) the kernel of straight lines,
 
     error of N strips ~ N max_t (z t)^P / (P!)^2 I0(2 sqrt((Z - z) (1 - t))) / I0(2 sqrt Z),                     (1)
 
+with z that of the longest time move, and N the number of strips of that length that would err as much.
+
 Chebyshev edges keep more: the coefficient of degree P of s^m is 2 4^-m binom(2 m, m - P), so that
 
     z^P / (P!)^2  becomes  sum_{m >= P} 2 (z / 4)^m binom(2 m, m - P) / (m!)^2.                                     (2)
@@ -35,7 +37,7 @@ class Extent(NamedTuple):
     """What two sets of trains are, as far as the error depends on it. Arrays of the module that found them."""
 
     length: Any  # time_weight (t1 - t0)
-    move: Any  # longest weighted time move of both sets
+    moves: tuple[Any, Any]  # (trains, slots) weighted time moves of x and of y
     size: Any  # squared jump size
     most: Any  # (2, neurons) largest number of spikes in a train of x and of y
     least: Any  # (2, neurons) smallest
@@ -50,7 +52,7 @@ def extent_of(moves: tuple[Any, Any], counts: tuple[Any, Any], length: Any, size
     some = [xp.min(xp.where(c > 0, c, 2**30), axis=0) for c in counts]
     return Extent(
         xp.asarray(length),
-        xp.maximum(xp.max(xp.asarray(moves[0])), xp.max(xp.asarray(moves[1]))),
+        (xp.asarray(moves[0]), xp.asarray(moves[1])),
         size,
         xp.stack([xp.max(c, axis=0) for c in counts]),
         xp.stack([xp.min(c, axis=0) for c in counts]),
@@ -63,9 +65,13 @@ def estimated_error(extent: Extent, orders: Orders) -> tuple[Any, Any]:
     xp = np if is_concrete(extent) else jnp
     square = extent.length**2
     overlap = square + extent.size * xp.sum(extent.least[0] * extent.least[1])
-    move = extent.move / orders.pieces
-    strips = extent.length / xp.maximum(move, 1e-30)
-    time = 10 * strips * strip_error(xp, move * extent.length, overlap, orders.time)
+    time = 0.0
+    for moves in extent.moves:
+        longest = xp.max(moves)
+        shares = (moves / xp.maximum(longest, 1e-30)) ** orders.time
+        strips = orders.pieces * xp.max(xp.sum(shares, axis=-1))
+        cut = strip_error(xp, longest / orders.pieces * extent.length, overlap, orders.time)
+        time = xp.maximum(time, 10 * strips * cut)
     jump = 0.0
     for mine, others in ((0, 1), (1, 0)):
         there = extent.most[others]
@@ -132,13 +138,18 @@ def ladder(tol: float) -> tuple[Orders, ...]:
     return _LADDERS[tol > 1e-6]
 
 
-def general_order(z: float, whole: float, strips: int, tol: float) -> tuple[int, int, float]:
-    """Taylor order and pieces per segment for a piecewise linear path: strips of product z. Returns the estimate."""
+def general_order(z: float, whole: float, strips: int, tol: float) -> tuple[int, int]:
+    """Taylor order and pieces per segment for a piecewise linear path: strips of product z."""
     best, least = (_GENERAL[-1], _PIECES[-1]), math.inf
     for pieces in _PIECES:
         for order in _GENERAL:
-            found = strips * pieces * float(strip_error(np, z / pieces, whole, order))
+            found = general_error(np.float64(z), np.float64(whole), strips, order, pieces)
             if found < tol / 2 and (cost := pieces**2 * (order**2 + 6)) < least:
                 best, least = (order, pieces), cost
-    order, pieces = best
-    return order, pieces, strips * pieces * float(strip_error(np, z / pieces, whole, order))
+    return best
+
+
+def general_error(z: Any, whole: Any, strips: int, order: int, pieces: int) -> Any:
+    """Error of `general_order`'s choice."""
+    xp = np if is_concrete(z, whole) else jnp
+    return strips * pieces * strip_error(xp, z / pieces, whole, order)

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from roughspike.signatures.sweep import Orders, Slots, Wanted, backward, forward
+from roughspike.signatures.scales import Scaled, scale_unit
+from roughspike.signatures.sweep import Orders, Slots, Stored, Wanted, backward, forward, storage
 
 _MOST_STORED = 6 * 10**6  # numbers that one block may keep for its adjoint sweep
 
@@ -54,51 +55,65 @@ def block_lanes(dtype: Any, slots: int, coefficients: int = 0) -> int:
     return lanes
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5,))
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def pair_kernels(
-    x: Trains, y: Trains, size: jax.Array, first: jax.Array, second: jax.Array, orders: Orders
-) -> jax.Array:
-    """k(x[first], y[second]), shape (pairs,); differentiable in the moves of x and y and in `size`, by hand."""
-    return _blocks(x, y, size, first, second, orders, Wanted(False, False, False))[0]
+    x: Trains, y: Trains, size: jax.Array, first: jax.Array, second: jax.Array, orders: Orders, scaled: bool
+) -> Scaled:
+    """k(x[first], y[second]), shape (pairs,); differentiable in the moves of x and y and in `size`, by hand.
+
+    With `scaled` nothing overflows: the kernels are value 2^(`scale_unit` exponent), and the exponents are constants.
+    """
+    return _blocks(x, y, size, first, second, orders, scaled, Wanted(False, False, False))[0]
 
 
 def _blocks(
-    x: Trains, y: Trains, size: jax.Array, first: jax.Array, second: jax.Array, orders: Orders, wanted: Wanted
-) -> tuple[jax.Array, ...]:
+    x: Trains,
+    y: Trains,
+    size: jax.Array,
+    first: jax.Array,
+    second: jax.Array,
+    orders: Orders,
+    scaled: bool,
+    wanted: Wanted,
+) -> tuple[Scaled, tuple[jax.Array, ...]]:
     """Kernels, and the derivatives asked for with one row per pair (empty arrays for the others)."""
     coefficients = orders.time * (wanted.x + wanted.y) + orders.jump * wanted.size
-    pairs = first.shape[0]
-    lanes = block_lanes(size.dtype, x.moves.shape[1] * y.moves.shape[1], coefficients)
-    lanes = min(lanes, -(-pairs // 16) * 16)
-    blocks = -(-pairs // lanes)
+    pairs, slots = first.shape[0], (x.moves.shape[1], y.moves.shape[1])
+    lanes = min(block_lanes(size.dtype, slots[0] * slots[1], coefficients), -(-pairs // 16) * 16)
+    blocks, unit = -(-pairs // lanes), scale_unit(size.dtype, scaled)
     rows = lambda index: jnp.pad(index, (0, blocks * lanes - pairs)).reshape(blocks, lanes)  # noqa: E731
 
-    def block(index: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+    def block(
+        stored: Stored | None, index: tuple[jax.Array, jax.Array]
+    ) -> tuple[Stored | None, tuple[Scaled, tuple[jax.Array, ...]]]:
         i, j = index
         left = Slots(x.moves[i].T, x.owner[i].T, jnp.max(x.used[i]))
         other = y.owner[j].T
         right = Slots(y.moves[j].T, jnp.where(other < 0, -2, other), jnp.max(y.used[j]))
-        kernel, stored = forward(left, right, size, orders, wanted)
-        if not any(wanted):
-            return (kernel,)
-        dx, dy, dsize = backward(left, right, size, orders, wanted, stored)
-        return kernel, dx.T if wanted.x else dx[:0].T, dy.T if wanted.y else dy[:0].T, dsize
+        kernel, stored = forward(left, right, size, orders, unit, stored)
+        if stored is None:
+            return stored, (kernel, ())
+        dx, dy, dsize = backward(left, right, size, orders, unit, wanted, stored, kernel)
+        return stored, (kernel, (dx.T if wanted.x else dx[:0].T, dy.T if wanted.y else dy[:0].T, dsize))
 
-    found = jax.lax.map(block, (rows(first), rows(second)))
-    return tuple(part.reshape(blocks * lanes, *part.shape[2:])[:pairs] for part in found)
+    begin = storage(slots, lanes, size.dtype, orders, unit, wanted)  # one for all blocks
+    _, found = jax.lax.scan(block, begin, (rows(first), rows(second)))
+    return jax.tree.map(lambda part: part.reshape(blocks * lanes, *part.shape[2:])[:pairs], found)
 
 
-def _forward_rule(x: Any, y: Any, size: Any, first: Any, second: Any, orders: Orders) -> tuple[jax.Array, Any]:
+def _forward_rule(
+    x: Any, y: Any, size: Any, first: Any, second: Any, orders: Orders, scaled: bool
+) -> tuple[Scaled, tuple]:
     wanted = Wanted(x.moves.perturbed, y.moves.perturbed, size.perturbed)
     x, y, size, first, second = jax.tree.map(lambda leaf: leaf.value, (x, y, size, first, second))
-    kernel, *slopes = _blocks(x, y, size, first, second, orders, wanted)
+    kernel, slopes = _blocks(x, y, size, first, second, orders, scaled, wanted)
     return kernel, (wanted, x.moves, y.moves, first, second, slopes)
 
 
-def _backward_rule(orders: Orders, residuals: Any, cotangent: Any) -> tuple:
-    del orders
+def _backward_rule(orders: Orders, scaled: bool, residuals: Any, cotangent: Any) -> tuple:
+    del orders, scaled
     wanted, x, y, first, second, slopes = residuals
-    dx = dy = dsize = None
+    cotangent, dx, dy, dsize = cotangent.value, None, None, None
     if slopes and not isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         add = lambda like, index, rows: jnp.zeros_like(like).at[index].add(cotangent[:, None] * rows)  # noqa: E731
         dx = add(x, first, slopes[0]) if wanted.x else None

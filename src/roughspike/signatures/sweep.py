@@ -15,25 +15,30 @@ int int <d delta x, dy> u u~. Along one time move of x the inner integral is con
 
     dk/dh_i = sum_j k_j int u u~ dt  over the time moves of y, at the end of move i;   the same for w^2 along jumps.
 
+Values of a column of slots have a scale (`scales`). With unit = 0 there is none, and kernels may overflow.
+
 Reference: Salvi, Cass, Foster, Lyons & Yang (2021), arXiv 2006.14794, Theorem 2.5 (the Goursat problem);
 Lemercier et al. (2021), arXiv 2105.04211 (derivatives by two solves).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from roughspike.signatures.scales import Scaled, steps_between, steps_of
 from roughspike.signatures.tiles import (
     JumpMap,
     edge_integral,
     jump_products,
     rise,
+    taylor_end,
     taylor_products,
     taylor_tile,
-    total,
 )
 
 
@@ -67,6 +72,7 @@ class Stored(NamedTuple):
     right: tuple[jax.Array, ...]  # along y's time move, at the end of x's
     top: tuple[jax.Array, ...]  # along x's time move, at the end of y's
     jump: tuple[jax.Array, ...]  # along y's jump, at the start of x's
+    scale: tuple[jax.Array, ...]  # of the column, if there is one
 
 
 class _Row(NamedTuple):
@@ -75,112 +81,159 @@ class _Row(NamedTuple):
     f_time: tuple[jax.Array, ...]
     f_jump: tuple[jax.Array, ...]
     v: jax.Array
-    g_time: tuple[jax.Array, ...]  # each (slots of y, lanes)
-    g_jump: tuple[jax.Array, ...]
+    scale: jax.Array
+    columns: _Columns
 
 
-def forward(x: Slots, y: Slots, size: jax.Array, orders: Orders, wanted: Wanted) -> tuple[jax.Array, Stored]:
-    """Kernels of all lanes, and what an adjoint sweep needs; `size` is the squared jump size."""
+class _Columns(NamedTuple):
+    """Edges along y and the scale of each column, (slots of y, lanes); `scales` is empty if there is none."""
+
+    time: tuple[jax.Array, ...]
+    jump: tuple[jax.Array, ...]
+    scales: tuple[jax.Array, ...]
+
+    def at(self, j: jax.Array) -> _Columns:
+        """One column."""
+        return jax.tree.map(lambda edge: jax.lax.dynamic_index_in_dim(edge, j, 0, False), self)
+
+    def put(self, j: jax.Array, column: tuple) -> _Columns:
+        """With another column."""
+        set_row = lambda edge, value: jax.lax.dynamic_update_index_in_dim(edge, value, j, 0)  # noqa: E731
+        return jax.tree.map(set_row, self, _Columns(*column))
+
+
+def forward(
+    x: Slots, y: Slots, size: jax.Array, orders: Orders, unit: int = 0, stored: Stored | None = None
+) -> tuple[Scaled, Stored | None]:
+    """Kernels of all lanes; with arrays to store in, also what the adjoint sweep needs. `size` is the squared jump."""
     jump_map = JumpMap(size, orders.jump)
-    shape = (x.moves.shape[0], *y.moves.shape)
-    empty = lambda count: tuple(jnp.zeros(shape, size.dtype) for _ in range(count))  # noqa: E731
-    stored = Stored(empty(orders.time * wanted.x), empty(orders.time * wanted.y), empty(orders.jump * wanted.size))
+    lanes = y.moves.shape[1:]
 
     def row(i: jax.Array, carry: tuple) -> tuple:
-        g_time, g_jump, _, stored = carry
+        below, _, stored = carry
         h, neuron = x.moves[i], x.owner[i]
 
-        def cell(j: jax.Array, carry: tuple[_Row, Stored]) -> tuple[_Row, Stored]:
+        def cell(j: jax.Array, carry: tuple[_Row, Stored | None]) -> tuple[_Row, Stored | None]:
             s, stored = carry
-            g_t, g_j = _column(g_time, j), _column(g_jump, j)
-            top, right = taylor_tile([s.v, *s.f_time], [s.v, *g_t], h * y.moves[j])
-            middle = total(top)
-            f_j, new_g_j = jump_map(middle, s.f_jump, g_j, neuron == y.owner[j])
-            stored = Stored(
-                _put2(stored.right, i, j, right), _put2(stored.top, i, j, top), _put2(stored.jump, i, j, [middle, *g_j])
-            )
-            new = _put(s.g_time, j, right[1:]), _put(s.g_jump, j, new_g_j)
-            return _Row(tuple(top[1:]), f_j, top[0] + rise(g_j), *new), stored
+            g = below.at(j)
+            s, shrink, scales = _rescaled(s, g.scales, unit)
+            top, right = taylor_tile([s.v, *s.f_time], [s.v, *g.time], h * _row(y.moves, j))
+            middle = taylor_end(top)
+            f_jump, g_jump = jump_map(middle, s.f_jump, g.jump, neuron == _row(y.owner, j))
+            if stored is not None:
+                stored = _store(stored, i, j, (right, top, (middle, *g.jump), g.scales))
+            columns = s.columns.put(j, (shrink(right[1:]), shrink(g_jump), scales))
+            return _Row(tuple(top[1:]), f_jump, top[0] + rise(g.jump), s.scale, columns), stored
 
-        s, stored = jax.lax.fori_loop(0, y.used, cell, (_start(orders, size, g_time, g_jump), stored))
-        return s.g_time, s.g_jump, _end(s), stored
+        s, stored = jax.lax.fori_loop(0, y.used, cell, (_start(orders, below), stored))
+        return s.columns, Scaled(_end(s), s.scale), stored
 
-    begin = _edges(orders, size, y.moves.shape)
-    *_, kernel, stored = jax.lax.fori_loop(0, x.used, row, (*begin, jnp.ones(shape[2:], size.dtype), stored))
+    one = jnp.ones(lanes, size.dtype)
+    begin = _flat(orders, y.moves.shape, size.dtype, unit), Scaled(one, jnp.zeros_like(one)), stored
+    _, kernel, stored = jax.lax.fori_loop(0, x.used, row, begin)
     return kernel, stored
 
 
 def backward(
-    x: Slots, y: Slots, size: jax.Array, orders: Orders, wanted: Wanted, stored: Stored
+    x: Slots, y: Slots, size: jax.Array, orders: Orders, unit: int, wanted: Wanted, stored: Stored, kernel: Scaled
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Derivatives of the lanes' kernels in the time moves of x, in those of y, and in the squared jump size."""
+    """Derivatives of the lanes' values, at fixed exponents, in the time moves of x and y and the squared jump size."""
     jump_map = JumpMap(size, orders.jump)
     time_weights, jump_weights = taylor_products(orders.time), jump_products(orders.jump)
 
     def row(back: jax.Array, carry: tuple) -> tuple:
-        g_time, g_jump, dx, dy, dsize = carry
+        below, dx, dy, dsize = carry
         i = x.used - 1 - back
         h, neuron = x.moves[i], x.owner[i]
 
         def cell(back: jax.Array, carry: tuple) -> tuple:
             s, d_move, dy_new, dsize = carry
             j = y.used - 1 - back
-            g_t, g_j = _column(g_time, j), _column(g_jump, j)
-            active = neuron == y.owner[j]
-            f_j, new_g_j = jump_map(s.v, s.f_jump, g_j, active)
-            beyond, above = s.v + rise(s.f_jump), s.v + rise(g_j)
-            middle = above + rise(f_j)
+            g = below.at(j)
+            s, shrink, scales = _rescaled(s, g.scales, unit)
+            k, active = _row(y.moves, j), neuron == _row(y.owner, j)
+            f_jump, g_jump = jump_map(s.v, s.f_jump, g.jump, active)
+            beyond, above = s.v + rise(s.f_jump), s.v + rise(g.jump)
+            middle = above + rise(f_jump)
+            integral = _integral(stored, i, j, s.scale, kernel.exponent, unit)
             if wanted.x:
-                d_move += y.moves[j] * edge_integral(_get2(stored.right, i, j), [middle, *g_t], time_weights)
+                d_move += k * integral(stored.right, [middle, *g.time], time_weights)
             if wanted.y:
-                part = h * edge_integral(_get2(stored.top, i, j), [middle, *s.f_time], time_weights)
-                dy_new = dy_new.at[j].set(dy[j] + part)
+                part = h * integral(stored.top, [middle, *s.f_time], time_weights)
+                dy_new = jax.lax.dynamic_update_index_in_dim(dy_new, _row(dy, j) + part, j, 0)
             if wanted.size:
-                part = edge_integral(_get2(stored.jump, i, j), [beyond, *new_g_j], jump_weights)
-                dsize += jnp.where(active, part, 0)
-            top, right = taylor_tile([middle, *s.f_time], [middle, *g_t], h * y.moves[j])
-            new = _put(s.g_time, j, right[1:]), _put(s.g_jump, j, new_g_j)
-            return _Row(tuple(top[1:]), f_j, total([above, *g_t]), *new), d_move, dy_new, dsize
+                dsize += jnp.where(active, integral(stored.jump, [beyond, *g_jump], jump_weights), 0)
+            top, right = taylor_tile([middle, *s.f_time], [middle, *g.time], h * k)
+            columns = s.columns.put(j, (shrink(right[1:]), shrink(g_jump), scales))
+            v = taylor_end([above, *g.time])
+            return _Row(tuple(top[1:]), f_jump, v, s.scale, columns), d_move, dy_new, dsize
 
-        none = jnp.zeros(x.moves.shape[1:], size.dtype)
-        start = (_start(orders, size, g_time, g_jump), none, dy, dsize)
+        start = (_start(orders, below), jnp.zeros_like(kernel.value), dy, dsize)
         s, d_move, dy, dsize = jax.lax.fori_loop(0, y.used, cell, start)
-        return s.g_time, s.g_jump, dx.at[i].set(d_move), dy, dsize
+        return s.columns, jax.lax.dynamic_update_index_in_dim(dx, d_move, i, 0), dy, dsize
 
-    begin = _edges(orders, size, y.moves.shape)
-    zeros = (jnp.zeros_like(x.moves), jnp.zeros_like(y.moves), jnp.zeros(x.moves.shape[1:], size.dtype))
-    *_, dx, dy, dsize = jax.lax.fori_loop(0, x.used, row, (*begin, *zeros))
+    begin = _flat(orders, y.moves.shape, size.dtype, unit)
+    zeros = (jnp.zeros_like(x.moves), jnp.zeros_like(y.moves), jnp.zeros_like(kernel.value))
+    _, dx, dy, dsize = jax.lax.fori_loop(0, x.used, row, (begin, *zeros))
     return dx, dy, dsize
 
 
-def _edges(orders: Orders, size: jax.Array, shape: tuple[int, ...]) -> tuple[tuple, tuple]:
+def storage(slots: tuple[int, int], lanes: int, dtype: Any, orders: Orders, unit: int, wanted: Wanted) -> Stored | None:
+    """Arrays for what the adjoint needs; None if nothing is wanted."""
+    if not any(wanted):
+        return None
+    counts = orders.time * wanted.x, orders.time * wanted.y, orders.jump * wanted.size, unit > 0
+    return Stored(*(tuple(jnp.zeros((*slots, lanes), dtype) for _ in range(count)) for count in counts))
+
+
+def _rescaled(s: _Row, scales: tuple[jax.Array, ...], unit: int) -> tuple[_Row, Callable, tuple[jax.Array, ...]]:
+    """The row's state in the scale of the next column, what shrinks that column's edges for the next row, its scale."""
+    if not unit:
+        return s, tuple, ()
+    (scale,) = scales
+    ratio = steps_between(s.scale, scale, unit)
+    shift = lambda values: tuple(ratio * value for value in values)  # noqa: E731
+    s = _Row(shift(s.f_time), shift(s.f_jump), ratio * s.v, scale, s.columns)
+    steps, factor = steps_of(_end(s), unit)  # the next row's value at this column
+    return s, lambda values: tuple(factor * value for value in values), (scale + steps,)
+
+
+def _integral(stored: Stored, i: jax.Array, j: jax.Array, scale: jax.Array, exponent: jax.Array, unit: int) -> Callable:
+    """Integrals of a stored edge times an edge of the reversed problem, in the scale of the kernel."""
+    cell = lambda edge: jax.lax.dynamic_slice(edge, (i, j, jnp.zeros_like(i)), (1, 1, edge.shape[2]))[0, 0]  # noqa: E731
+    if not unit:
+        return lambda edges, others, products: edge_integral([cell(edge) for edge in edges], others, products)
+    half = jnp.exp2(0.5 * unit * (cell(stored.scale[0]) + scale - exponent))
+
+    def integral(edges: tuple[jax.Array, ...], others: Sequence[jax.Array], products: np.ndarray) -> jax.Array:
+        return edge_integral([half * cell(edge) for edge in edges], [half * other for other in others], products)
+
+    return integral
+
+
+def _flat(orders: Orders, shape: tuple[int, ...], dtype: Any, unit: int) -> _Columns:
     """Edges of the constant 1 along y."""
-    zeros = lambda count: tuple(jnp.zeros(shape, size.dtype) for _ in range(count))  # noqa: E731
-    return zeros(orders.time - 1), zeros(orders.jump - 1)
+    zeros = lambda count: tuple(jnp.zeros(shape, dtype) for _ in range(count))  # noqa: E731
+    return _Columns(zeros(orders.time - 1), zeros(orders.jump - 1), zeros(unit > 0))
 
 
-def _start(orders: Orders, size: jax.Array, g_time: tuple, g_jump: tuple) -> _Row:
-    lanes = g_jump[0].shape[1:]
-    f_time, f_jump = _edges(orders, size, lanes)
-    return _Row(f_time, f_jump, jnp.ones(lanes, size.dtype), g_time, g_jump)
+def _start(orders: Orders, columns: _Columns) -> _Row:
+    """The left end of a row, where u is 1."""
+    zero = jnp.zeros_like(columns.jump[0][0])
+    edges = lambda count: tuple(zero for _ in range(count))  # noqa: E731
+    return _Row(edges(orders.time - 1), edges(orders.jump - 1), jnp.ones_like(zero), zero, columns)
 
 
 def _end(s: _Row) -> jax.Array:
     """The value at the end of a row, after its time move and its jump."""
-    return total([s.v, *s.f_time, rise(s.f_jump)])
+    return taylor_end([s.v, *s.f_time]) + rise(s.f_jump)
 
 
-def _column(edges: tuple[jax.Array, ...], j: jax.Array) -> list[jax.Array]:
-    return [edge[j] for edge in edges]
+def _row(array: jax.Array, j: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(array, j, 0, False)
 
 
-def _put(rows: tuple, j: jax.Array, values: tuple | list) -> tuple:
-    return tuple(row.at[j].set(value) for row, value in zip(rows, values, strict=True))
-
-
-def _put2(rows: tuple, i: jax.Array, j: jax.Array, values: tuple | list) -> tuple:
-    return tuple(row.at[i, j].set(value) for row, value in zip(rows, values, strict=False))
-
-
-def _get2(rows: tuple, i: jax.Array, j: jax.Array) -> list[jax.Array]:
-    return [row[i, j] for row in rows]
+def _store(stored: Stored, i: jax.Array, j: jax.Array, values: tuple) -> Stored:
+    """Each kind of edge that has room, at one cell."""
+    put = lambda into, value: jax.lax.dynamic_update_slice(into, value[None, None], (i, j, jnp.zeros_like(i)))  # noqa: E731
+    return Stored(*(tuple(map(put, into, found)) for into, found in zip(stored, values, strict=True)))

@@ -28,31 +28,32 @@ _TERMS = 32  # powers of rho in (1); they fall as 1 / (n!)^2
 def taylor_tile(
     f: Sequence[jax.Array], g: Sequence[jax.Array], rho: jax.Array
 ) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Equation (1) for edges sum_a f_a s^a and sum_a g_a t^a with f_0 = g_0 = v: the edges u(s, 1) and u(1, t).
+    """Equation (1) for edges sum_a f_a s^a / a! and sum_a g_a t^a / a!, f_0 = g_0 = v: the edges u(s, 1) and u(1, t).
 
-        top_a = sum_{b <= a} rho^b (a - b)! / (a! b!) f_{a-b} + rho^a / a! sum_{m >= 1} m! / (a + m)! g_m
+        top_a = sum_{b <= a} rho^b / b! f_{a-b} + rho^a sum_{m >= 1} g_m / (a + m)!
 
     Terms whose total degree a + m reaches the number of coefficients are left out: they are of the size of the error.
     """
-    order = len(f)
-    powers = [rho]
-    for _ in range(order - 2):
-        powers.append(powers[-1] * rho)
-    return _taylor_edge(f, g, powers), _taylor_edge(g, f, powers)
+    scaled = [rho]  # rho^b / b!
+    for b in range(2, len(f)):
+        scaled.append(scaled[-1] * (rho * (1 / b)))
+    return _taylor_edge(f, g, scaled), _taylor_edge(g, f, scaled)
 
 
-def _taylor_edge(f: Sequence[jax.Array], g: Sequence[jax.Array], powers: list[jax.Array]) -> list[jax.Array]:
+def _taylor_edge(f: Sequence[jax.Array], g: Sequence[jax.Array], scaled: list[jax.Array]) -> list[jax.Array]:
     edge = []
     for a in range(len(f)):
-        value = f[a]
-        for b in range(1, a + 1):
-            value = value + powers[b - 1] * (f[a - b] * (math.factorial(a - b) / math.factorial(a) / math.factorial(b)))
-        others = [g[m] * (math.factorial(m) / math.factorial(a + m) / math.factorial(a)) for m in range(1, len(f) - a)]
-        if others:
-            rest = total(others)
-            value = value + (powers[a - 1] * rest if a else rest)
+        value = total([f[a], *(scaled[b - 1] * f[a - b] for b in range(1, a + 1))])
+        if a < len(f) - 1:
+            rest = total([g[m] * (math.factorial(a) / math.factorial(a + m)) for m in range(1, len(f) - a)])
+            value = value + (scaled[a - 1] * rest if a else rest)
         edge.append(value)
     return edge
+
+
+def taylor_end(f: Sequence[jax.Array]) -> jax.Array:
+    """The value of an edge sum_a f_a s^a / a! at its end."""
+    return total([f[0], *(value * (1 / math.factorial(a)) for a, value in enumerate(f[1:], 1))])
 
 
 def total(terms: Sequence[jax.Array]) -> jax.Array:
@@ -66,34 +67,32 @@ def total(terms: Sequence[jax.Array]) -> jax.Array:
 class JumpMap(eqx.Module):
     """Equation (1) for Chebyshev edges v + sum_k f_k phi_k, phi_k(s) = T_k(2 s - 1) - T_k(-1) for k = 1 .. P - 1.
 
-    In the sum p = f + g and the difference q = f - g the map is two half-size products, top - f = A p + B q + c v and
-    right - g = A p - B q + c v.
+    With one matrix for the edge itself and one for the other,  top - f = A f + B g + c v,  right - g = A g + B f + c v.
     """
 
-    even: Float[Array, "modes modes"]  # A
-    odd: Float[Array, "modes modes"]  # B
+    own: Float[Array, "modes modes"]  # A
+    other: Float[Array, "modes modes"]  # B
     corner: Float[Array, "modes"]  # c
 
     def __init__(self, rho: jax.Array, order: int):
-        even, odd, corner = (jnp.asarray(part, rho.dtype) for part in jump_series(order))
+        series = (jnp.asarray(part, rho.dtype) for part in jump_series(order))
         powers = rho ** jnp.arange(1, _TERMS, dtype=rho.dtype)
-        self.even = jnp.tensordot(powers, even, 1)
-        self.odd = jnp.tensordot(powers, odd, 1)
-        self.corner = jnp.tensordot(powers, corner, 1)
+        self.own, self.other, self.corner = (jnp.tensordot(powers, part, 1) for part in series)
 
     def __call__(
         self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], active: jax.Array
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         """Upper edges; where not `active`, rho is 0 and the edges pass unchanged."""
-        p = [a + b for a, b in zip(f, g, strict=True)]
-        q = [a - b for a, b in zip(f, g, strict=True)]
-        top, right = [], []
-        for k in range(len(f)):
-            same = total([self.even[k, m] * p[m] for m in range(len(p))]) + self.corner[k] * v
-            other = total([self.odd[k, m] * q[m] for m in range(len(q))])
-            top.append(jnp.where(active, f[k] + (same + other), f[k]))
-            right.append(jnp.where(active, g[k] + (same - other), g[k]))
-        return tuple(top), tuple(right)
+        return self._edge(v, f, g, active), self._edge(v, g, f, active)
+
+    def _edge(
+        self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], active: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        found = []
+        for k, value in enumerate(f):
+            parts = [*(self.own[k, m] * f[m] for m in range(len(f))), *(self.other[k, m] * g[m] for m in range(len(f)))]
+            found.append(value + jnp.where(active, total(parts) + self.corner[k] * v, 0))
+        return tuple(found)
 
 
 def rise(modes: Sequence[jax.Array]) -> jax.Array:
@@ -107,7 +106,7 @@ def jump_series(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     modes = order - 1
     nodes = np.cos(np.pi * np.arange(modes) / modes)  # s = 1 among them, and not s = 0, where all phi_k are 0
     basis = np.stack([_phi(k, nodes) for k in range(1, order)], axis=1)
-    even, odd, corner = [], [], []
+    own, other, corner = [], [], []
     for n in range(1, _TERMS):
         power = ((1 + nodes) / 2) ** n / math.factorial(n)
         ahead, across = np.empty((modes, modes)), np.empty((modes, modes))
@@ -115,10 +114,10 @@ def jump_series(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             integral = chebyshev.chebint(_coefficients(k), m=n, lbnd=-1, scl=0.5)
             ahead[:, k - 1] = chebyshev.chebval(nodes, integral) / math.factorial(n)
             across[:, k - 1] = power * chebyshev.chebval(1.0, integral)
-        even.append(np.linalg.solve(basis, (ahead + across) / 2))
-        odd.append(np.linalg.solve(basis, (ahead - across) / 2))
+        own.append(np.linalg.solve(basis, ahead))
+        other.append(np.linalg.solve(basis, across))
         corner.append(np.linalg.solve(basis, power / math.factorial(n)))
-    return np.stack(even), np.stack(odd), np.stack(corner)
+    return np.stack(own), np.stack(other), np.stack(corner)
 
 
 def _coefficients(k: int) -> np.ndarray:
@@ -133,9 +132,8 @@ def _phi(k: int, x: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def taylor_products(order: int) -> np.ndarray:
-    """int_0^1 s^a (1 - s)^b ds = a! b! / (a + b + 1)!: an edge times an edge of the reversed problem."""
-    fact = math.factorial
-    return np.array([[fact(a) * fact(b) / fact(a + b + 1) for b in range(order)] for a in range(order)])
+    """int_0^1 s^a / a! (1 - s)^b / b! ds = 1 / (a + b + 1)!: an edge times an edge of the reversed problem."""
+    return np.array([[1 / math.factorial(a + b + 1) for b in range(order)] for a in range(order)])
 
 
 @lru_cache(maxsize=32)

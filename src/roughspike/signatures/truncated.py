@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ _MOST_WORDS = 10**6
 
 
 def marcus_lift(
-    spikes: SpikeTrain, *, time_weight: float = 1.0, jump: float = 1.0
+    spikes: SpikeTrain, *, time_weight: float = 1.0, jump: float = 1.0, marks: Any = None
 ) -> Float[Array, "*batch vertices channels"]:
     """The counting path (t, N_t) of a spike train as a piecewise linear path, each jump filled by a straight line.
 
@@ -28,8 +29,11 @@ def marcus_lift(
 
     - `spikes`: any batch of trains.
     - `time_weight`, `jump`: scales of the time coordinate and of the counting coordinates.
+    - `marks`: heights of the single spikes in place of 1, of any sign, in an array that broadcasts to `spikes.times`:
+      (neurons, 1) gives every neuron its own. Marks of empty slots are not read.
 
-    **Returns** shape (..., 2 neurons capacity + 2, 1 + neurons), differentiable in the times.
+    **Returns** shape (..., 2 neurons capacity + 2, 1 + neurons), differentiable in the times, scales and marks.
+    **Raises** ValueError for marks of another shape.
 
     **Reference**: Marcus (1981); for spike trains Holberg & Salvi (2024), arXiv 2405.13587.
 
@@ -42,20 +46,34 @@ def marcus_lift(
     neurons, capacity = spikes.num_neurons, spikes.capacity
     flat = times.reshape(*spikes.batch_shape, neurons * capacity)
     owner = np.broadcast_to(np.repeat(np.arange(neurons), capacity), flat.shape)
+    heights = _heights(marks, spikes).reshape(flat.shape)
     if neurons > 1:
         order = jnp.argsort(jax.lax.stop_gradient(flat), axis=-1)
-        flat, owner = jnp.take_along_axis(flat, order, axis=-1), order // capacity
-    real = jnp.isfinite(flat)
-    at = jnp.where(real, flat, spikes.t1)
-    marks = jnp.asarray(np.eye(neurons), times.dtype)[owner] * real[..., None].astype(times.dtype)
-    before, after = _merged(at, marks)
-    at, total = at[..., None], jnp.sum(marks, axis=-2, keepdims=True)
+        flat, heights = (jnp.take_along_axis(of, order, axis=-1) for of in (flat, heights))
+        owner = order // capacity
+    at = jnp.where(jnp.isfinite(flat), flat, spikes.t1)
+    jumps = jnp.asarray(np.eye(neurons), times.dtype)[owner] * heights[..., None]
+    before, after = _merged(at, jumps)
+    at, total = at[..., None], jnp.sum(jumps, axis=-2, keepdims=True)
     limits = [jnp.concatenate([time_weight * at, jump * count], axis=-1) for count in (before, after)]
     inner = jnp.stack(limits, axis=-2).reshape(*at.shape[:-2], 2 * neurons * capacity, 1 + neurons)
     begin, end = jnp.full_like(total[..., :1], spikes.t0), jnp.full_like(total[..., :1], spikes.t1)
     first = jnp.concatenate([time_weight * begin, jnp.zeros_like(total)], axis=-1)
     last = jnp.concatenate([time_weight * end, jump * total], axis=-1)
     return jnp.concatenate([first, inner, last], axis=-2)
+
+
+def _heights(marks: Any, spikes: SpikeTrain) -> jax.Array:
+    """Of every slot, 0 where there is no spike."""
+    times = as_float(spikes.times)
+    shape = np.shape(marks)
+    if len(shape) > times.ndim or any(a not in (1, b) for a, b in zip(shape[::-1], times.shape[::-1], strict=False)):
+        raise ValueError(
+            f"marks must broadcast to the shape of spikes.times, {times.shape}, got {shape}: one height per spike, or "
+            "shape (neurons, 1) for one per neuron"
+        )
+    heights = jnp.ones((), times.dtype) if marks is None else jnp.asarray(marks, times.dtype)
+    return jnp.where(jnp.isfinite(times), jnp.broadcast_to(heights, times.shape), 0)
 
 
 def _merged(at: jax.Array, marks: jax.Array) -> tuple[jax.Array, jax.Array]:
