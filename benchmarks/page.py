@@ -36,8 +36,8 @@ times. At the parameters that generated the data the ratio is {late_ratio:.0f}.
 
 ## Many neurons
 
-Nanoseconds per neuron and step, noise included. Beyond 4096 neurons times samples, blocks of samples are run one after
-the other, so that their arrays stay in the cache.
+Nanoseconds per neuron and step, noise included. Beyond 32,768 neurons times samples, blocks of samples are run one
+after the other, so that a forward run of any size needs the memory of one block.
 
 {lanes}
 

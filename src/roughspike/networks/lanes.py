@@ -16,7 +16,7 @@ from roughspike.networks.times import gather_times
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
 
-_LANES = 4096  # neurons times samples that are run at once
+_LANES = 32768  # neurons times samples that are run at once
 
 
 class Noise(NamedTuple):
@@ -99,7 +99,8 @@ def simulate_samples(
 ) -> Lanes:
     """Draw the noise of some samples and run them; `size`: steps, neurons, samples, capacity.
 
-    More than `_LANES` lanes are run in blocks of samples, one after the other, whose arrays stay in the cache.
+    More than `_LANES` lanes are run in blocks of samples, one after the other, so that a forward run of any size needs
+    the memory of one block. Smaller blocks would gain nothing: their backward pass copies what it keeps.
     """
     steps, neurons, samples, capacity = size
 
