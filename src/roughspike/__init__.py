@@ -42,13 +42,18 @@ if TYPE_CHECKING:
     from roughspike.losses.mmd import mmd_test as mmd_test
     from roughspike.losses.mmd import signature_mmd as signature_mmd
     from roughspike.losses.signature import ExpectedSignatureLoss as ExpectedSignatureLoss
+    from roughspike.networks.feedforward import FeedForward as FeedForward
+    from roughspike.networks.inputs import poisson_spikes as poisson_spikes
     from roughspike.networks.population import Population as Population
-    from roughspike.networks.simulate import Solution as Solution
+    from roughspike.networks.recurrent import Recurrent as Recurrent
     from roughspike.networks.simulate import simulate as simulate
+    from roughspike.networks.solution import Solution as Solution
+    from roughspike.networks.synapses import Synapses as Synapses
     from roughspike.neurons.escape import ExponentialEscape as ExponentialEscape
     from roughspike.neurons.escape import SigmoidEscape as SigmoidEscape
     from roughspike.neurons.escape import SoftplusEscape as SoftplusEscape
     from roughspike.neurons.lif import SLIF as SLIF
+    from roughspike.neurons.readout import Readout as Readout
     from roughspike.neurons.reset import ResetToValue as ResetToValue
     from roughspike.neurons.reset import SubtractiveReset as SubtractiveReset
     from roughspike.neurons.threshold import LIF as LIF
@@ -96,6 +101,7 @@ __version__ = "0.1.0"
 _HOME = {
     "SLIF": "neurons.lif",
     "LIF": "neurons.threshold",
+    "Readout": "neurons.readout",
     "HardThreshold": "neurons.threshold",
     "ExponentialEscape": "neurons.escape",
     "SigmoidEscape": "neurons.escape",
@@ -121,8 +127,12 @@ _HOME = {
     "PiecewisePath": "paths.piecewise",
     "StackedPath": "paths.stacked",
     "Population": "networks.population",
+    "Recurrent": "networks.recurrent",
+    "Synapses": "networks.synapses",
     "simulate": "networks.simulate",
-    "Solution": "networks.simulate",
+    "Solution": "networks.solution",
+    "FeedForward": "networks.feedforward",
+    "poisson_spikes": "networks.inputs",
     "Result": "_types",
     "SimulationError": "_types",
     "read_spikes": "io.spikes",

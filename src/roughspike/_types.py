@@ -21,6 +21,9 @@ STEP_TOO_COARSE = 4
 TOO_MANY_SPIKES_IN_A_STEP = 8
 ROOT_NOT_CONVERGED = 16
 UNDECLARED_NOISE = 32
+GRAZE = 64
+CASCADE = 128
+DELAY_OUT_OF_ROOM = 256
 
 _REMEDY = {
     SPIKE_BUFFER_FULL: "spike buffer full (later spikes are lost): pass max_spikes={needed} or more",
@@ -29,6 +32,11 @@ _REMEDY = {
     TOO_MANY_SPIKES_IN_A_STEP: "more spikes in one step than max_spikes_per_step: raise it, or pass a smaller dt",
     ROOT_NOT_CONVERGED: "a spike time did not converge: pass a smaller dt",
     UNDECLARED_NOISE: "sigma is nonzero in an entry that was zero when the neuron was made: build a new neuron",
+    GRAZE: "a spike grazes its threshold, so the derivative of its time is infinite and was left out (the run is right)",
+    CASCADE: "spikes of a network set each other off without end at one time, the run stopped there: weaken the weights, or "
+    "give the neurons a refractory time",
+    DELAY_OUT_OF_ROOM: "a delay is shorter than a step or longer than max_delay, and its spikes were not delivered: "
+    "pass a smaller dt, or a larger max_delay to rs.Recurrent",
 }
 
 
@@ -43,6 +51,9 @@ class Result(eqx.Module):
     | 8  | more spikes in one step than the engine was told to expect |
     | 16 | the root search for a spike time did not converge |
     | 32 | diffusion in an entry of sigma that was 0 when the neuron was built |
+    | 64 | a spike grazes a hard threshold: its time has no derivative |
+    | 128 | an endless cascade of spikes at one time |
+    | 256 | a delay shorter than a step, or longer than there is room for |
 
     **Attributes**
 

@@ -20,7 +20,8 @@ from roughspike.evaluation.parameters import parameter_rows
 from roughspike.evaluation.types import Evaluation, Membrane, Score, Signal, Stage, Trains
 from roughspike.likelihood import score as likelihood
 from roughspike.networks.population import Population
-from roughspike.networks.simulate import Solution, simulate
+from roughspike.networks.simulate import simulate
+from roughspike.networks.solution import Solution
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.paths.windows import Windows
 

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
 
-from roughspike._types import (
-    SPIKE_BUFFER_FULL,
-    TOO_MANY_SPIKES_IN_A_STEP,
-    UNDECLARED_NOISE,
-    Result,
-    concrete,
-    is_concrete,
-)
-from roughspike.currents.base import AbstractCurrent
+from roughspike._types import SPIKE_BUFFER_FULL, TOO_MANY_SPIKES_IN_A_STEP, Result, concrete, is_concrete
+from roughspike.networks.coupled import Options as CoupledOptions
+from roughspike.networks.coupled import run_recurrent
+from roughspike.networks.feedforward import FeedForward
+from roughspike.networks.inputs import as_inputs, as_lanes
 from roughspike.networks.lanes import LaneStart, simulate_samples
+from roughspike.networks.layered import Options, run_layered
+from roughspike.networks.means import half_means, prepare_means
 from roughspike.networks.population import Population
+from roughspike.networks.recurrent import Recurrent
+from roughspike.networks.solution import Solution, undeclared_noise
 from roughspike.networks.step import settings
+from roughspike.neurons.lif import SLIF
+from roughspike.neurons.threshold import HardThreshold
 from roughspike.paths import grid
-from roughspike.paths.drivers import AbstractDriver, LinearDriver
+from roughspike.paths.drivers import AbstractDriver, ExplicitEuler, LinearDriver
 from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
 
 _FIRST_CAPACITY = 64
 
 
 class _Options(NamedTuple):
-    """What a run is compiled for, beside the room for its spikes."""
+    """What a run of a population is compiled for, beside the room for its spikes."""
 
     t0: float
     t1: float
@@ -42,30 +43,20 @@ class _Options(NamedTuple):
     checkpoint: bool
 
 
-class Solution(eqx.Module):
-    """What a simulation returns; with `num_samples=None` every array lacks its leading axis.
+class _Runner(NamedTuple):
+    """How to run a network given the room for spikes of a neuron and in a step; the room in a step to begin with."""
 
-    **Attributes**
-
-    - `spikes`: SpikeTrain, times of shape (samples, neurons, capacity); its `horizon` says how near each neuron is
-      to one more spike at t1.
-    - `result`: how each sample ended.
-    - `times`: the grid, shape (steps + 1,).
-    - `membrane`: membrane potential on the grid, shape (samples, neurons, steps + 1), if a trace was asked for.
-    """
-
-    spikes: SpikeTrain
-    result: Result
-    times: Float[Array | np.ndarray, "grid"]
-    membrane: Float[Array, "*samples neurons grid"] | None
+    run: Callable[[int, tuple[int, ...]], Solution]
+    per_step: tuple[int, ...]
 
 
 def simulate(
-    network: Population,
+    network: Population | FeedForward | Recurrent,
     *,
     t1: float,
     dt: float,
-    key: jax.Array,
+    key: jax.Array | None = None,
+    inputs: SpikeTrain | None = None,
     num_samples: int | None = None,
     t0: float = 0.0,
     max_spikes: int | None = None,
@@ -83,14 +74,16 @@ def simulate(
 
     **Arguments**
 
-    - `network`: what to simulate.
+    - `network`: what to simulate. Its wiring decides which engine runs: `Solution.engine`.
     - `t0`, `t1`: the window, plain numbers.
     - `dt`: the longest step allowed; the grid has ceil((t1 - t0) / dt) equal steps.
-    - `key`: a JAX random key; the same key gives the same noise whatever the parameters.
+    - `key`: a JAX random key; the same key gives the same noise whatever the parameters. Not needed where nothing is
+      random.
+    - `inputs`: spikes that drive the first layer of an `rs.FeedForward`; its batch is one more axis of the solution.
     - `num_samples`: independent samples, as a leading axis; None for one sample without it.
     - `max_spikes`: slots per neuron. None: 64, and outside of `jit`, `vmap` and `grad` more as needed.
-    - `max_spikes_per_step`: how many spikes of one neuron a step may hold. None: 1 if the refractory time is known to
-      be at least a step, else 2, and more as needed like `max_spikes`.
+    - `max_spikes_per_step`: how many spikes of one neuron a step may hold. None: 1 for a hard threshold, or if the
+      refractory time is known to be at least a step, else 2; and more as needed like `max_spikes`.
     - `driver`: `LinearDriver()` (default), `ParabolaDriver()`, or `ExplicitEuler()`, which reproduces published runs.
     - `trace`: also return the membrane potential on the grid.
     - `forward_mode`: leave the derivative to JAX, which `jax.jvp` and `jax.jacfwd` need. Otherwise a hand-written
@@ -119,25 +112,35 @@ def simulate(
             "trace=True, whose output has the length of the run" if trace else "forward_mode=True, which keeps nothing"
         )
         raise ValueError(f"checkpoint=True saves memory of the backward pass and does not go with {what}: drop one")
-    _check_step(network, (t1 - t0) / steps)
     driver = LinearDriver() if driver is None else driver
-    prepared = _prepare(network.current, t0, t1, steps)
+    window = float(t0), float(t1), steps
+    if isinstance(network, FeedForward):
+        if checkpoint:
+            raise ValueError("checkpoint=True is for a Population: a layered network has no checkpoints")
+        runner = _layers(network, inputs, key, window, num_samples, driver, trace, forward_mode)
+    elif isinstance(network, Recurrent):
+        if checkpoint:
+            raise ValueError("checkpoint=True is for a Population: leave it out, a recurrent network needs none")
+        runner = _coupled(network, inputs, key, window, num_samples, driver, trace, forward_mode)
+    else:
+        if inputs is not None:
+            raise ValueError("inputs drive the first layer of an rs.FeedForward, a population has none: pass a current")
+        runner = _population(network, key, window, num_samples, driver, trace, forward_mode, checkpoint)
     capacity = _FIRST_CAPACITY if max_spikes is None else max_spikes
-    per_step = _spikes_per_step(network, (t1 - t0) / steps) if max_spikes_per_step is None else max_spikes_per_step
-    options = _Options(
-        float(t0), float(t1), steps, 1 if num_samples is None else num_samples, driver, trace, forward_mode, checkpoint
-    )
-    solution = _simulate(network, prepared, key, options, capacity, per_step)
+    per_step = runner.per_step
+    if max_spikes_per_step is not None:
+        per_step = (max_spikes_per_step,) * len(per_step)
+    solution = runner.run(capacity, per_step)
     eager = is_concrete(solution.result)  # inside `jit` the result is traced even if every argument is concrete
     if max_spikes is None and eager:
-        solution = _with_room(network, prepared, key, options, capacity, per_step, solution)
+        solution = _with_room(runner.run, capacity, per_step, solution)
     if throw and eager:
         solution.result.raise_if_failed()
-    return _first_sample(solution) if num_samples is None else solution
+    return solution
 
 
 def _with_room(
-    network: Population, prepared: Any, key: jax.Array, options: _Options, capacity: int, per_step: int, sol: Solution
+    run: Callable[[int, tuple[int, ...]], Solution], capacity: int, per_step: tuple[int, ...], sol: Solution
 ) -> Solution:
     """Repeat a run whose buffers were too small, with room for what it needed."""
     for _ in range(8):
@@ -147,11 +150,101 @@ def _with_room(
             break
         needed = int(jnp.max(sol.result.needed))
         capacity = 1 << max(capacity - 1, needed - 1).bit_length() if full else capacity
-        per_step = 2 * per_step if crowded else per_step
-        if per_step > 16:
+        per_step = tuple(2 * n for n in per_step) if crowded else per_step
+        if max(per_step) > 16:
             break
-        sol = _simulate(network, prepared, key, options, capacity, per_step)
+        sol = run(capacity, per_step)
     return sol
+
+
+def _layers(
+    network: FeedForward,
+    inputs: SpikeTrain | None,
+    key: jax.Array | None,
+    window: tuple[float, float, int],
+    num_samples: int | None,
+    driver: AbstractDriver,
+    trace: bool,
+    forward_mode: bool,
+) -> _Runner:
+    """The layered engine."""
+    t0, t1, steps = window
+    h = (t1 - t0) / steps
+    if isinstance(driver, ExplicitEuler):
+        raise ValueError("ExplicitEuler reproduces runs of a population: pass LinearDriver() or ParabolaDriver()")
+    for layer in network.layers:
+        _check_rates(layer.neuron, h)
+    per_step = tuple(_room_in_a_step(layer.neuron, h) for layer in network.layers)
+    prepared = tuple(prepare_means(layer.current, t0, t1, steps) for layer in network.layers)
+    times, batch = None, ()
+    if inputs is not None:
+        times = as_inputs(inputs, network.num_inputs, t0, network.layers[0].v0.dtype)
+        batch, times = times.shape[:-2], as_lanes(times, num_samples or 1)
+
+    def run(capacity: int, per_step: tuple[int, ...]) -> Solution:
+        options = Options(t0, t1, steps, num_samples, batch, driver, trace, forward_mode, capacity, per_step)
+        return run_layered(network, prepared, times, key, options)
+
+    return _Runner(run, per_step)
+
+
+def _coupled(
+    network: Recurrent,
+    inputs: SpikeTrain | None,
+    key: jax.Array | None,
+    window: tuple[float, float, int],
+    num_samples: int | None,
+    driver: AbstractDriver,
+    trace: bool,
+    forward_mode: bool,
+) -> _Runner:
+    """The engines for recurrent networks."""
+    t0, t1, steps = window
+    h = (t1 - t0) / steps
+    if key is None:
+        raise ValueError("key is missing: a network with escape rates is random; pass key=jr.key(0)")
+    if isinstance(driver, ExplicitEuler):
+        raise ValueError("ExplicitEuler reproduces runs of a population: pass LinearDriver() or ParabolaDriver()")
+    if inputs is not None and network.inputs is None:
+        raise ValueError("inputs need weights: pass input_weights, of shape (channels, neurons), to rs.Recurrent")
+    _check_rates(network.neuron, h)
+    prepared = prepare_means(network.current, t0, t1, steps)
+    times, batch = None, ()
+    if inputs is not None and network.inputs is not None:
+        times = as_inputs(inputs, network.inputs.num_pre, t0, network.weights.dtype)
+        batch = times.shape[:-2]
+
+    def run(capacity: int, per_step: tuple[int, ...]) -> Solution:
+        options = CoupledOptions(t0, t1, steps, num_samples, batch, driver, trace, forward_mode, capacity, per_step[0])
+        return run_recurrent(network, prepared, times, key, options)
+
+    return _Runner(run, (_room_in_a_step(network.neuron, h),))
+
+
+def _population(
+    network: Population,
+    key: jax.Array | None,
+    window: tuple[float, float, int],
+    num_samples: int | None,
+    driver: AbstractDriver,
+    trace: bool,
+    forward_mode: bool,
+    checkpoint: bool,
+) -> _Runner:
+    """The engine for uncoupled neurons."""
+    t0, t1, steps = window
+    if key is None:
+        raise ValueError("key is missing: a population is random; pass key=jr.key(0)")
+    _check_step(network, (t1 - t0) / steps)
+    prepared = prepare_means(network.current, t0, t1, steps)
+    samples = 1 if num_samples is None else num_samples
+    options = _Options(t0, t1, steps, samples, driver, trace, forward_mode, checkpoint)
+
+    def run(capacity: int, per_step: tuple[int, ...]) -> Solution:
+        solution = _simulate(network, prepared, key, options, capacity, per_step[0])
+        return _first_sample(solution) if num_samples is None else solution
+
+    return _Runner(run, (_spikes_per_step(network, (t1 - t0) / steps),))
 
 
 @eqx.filter_jit
@@ -163,13 +256,13 @@ def _simulate(
     h = (t1 - t0) / steps
     dtype = jnp.result_type(neuron.mu)
     static = settings(h, driver, neuron.reset.keep, per_step, dtype)
-    means = _half_means(current, prepared, steps, network.num_neurons)
+    means = half_means(current, prepared, steps, network.num_neurons)
     size = (steps, network.num_neurons, samples, capacity)
     modes = {"trace": trace, "forward_mode": forward_mode, "checkpoint": checkpoint}
     run = simulate_samples(neuron, static, means, _start(network), key, size, **modes)
     times, counts = t0 + run.times, run.counts
     flags = run.flags | jnp.where(counts > capacity, SPIKE_BUFFER_FULL, 0)
-    flags = jax.lax.reduce(flags, jnp.int32(0), jax.lax.bitwise_or, (0,)) | _undeclared(neuron)
+    flags = jax.lax.reduce(flags, jnp.int32(0), jax.lax.bitwise_or, (0,)) | undeclared_noise(neuron)
     result = Result(flags, jnp.max(counts, axis=0))
     horizon = Horizon(run.threshold.T, run.open.T)
     membrane = None if run.membrane is None else jnp.moveaxis(run.membrane, 0, -1).swapaxes(0, 1)
@@ -181,36 +274,21 @@ def _simulate(
     )
 
 
-def _prepare(current: Any, t0: float, t1: float, steps: int) -> Any:
-    """Host work of the current for the half steps of the grid: done outside of the compiled function."""
-    if not isinstance(current, AbstractCurrent):
-        return None
-    starts, lengths = grid.half_steps(t0, t1, steps)
-    return current.prepare(starts[None, :], lengths[None, :])
-
-
-def _half_means(current: Any, prepared: Any, steps: int, neurons: int) -> jax.Array:
-    """Means of the current over the half steps: (2, neurons, 1) if it is constant, else (steps, 2, neurons, 1)."""
-    if not isinstance(current, AbstractCurrent):
-        return jnp.broadcast_to(jnp.atleast_1d(current)[None, :, None], (2, neurons, 1))
-    means = current.means(prepared)
-    means = jnp.broadcast_to(means, (neurons, 2 * steps))
-    return means.reshape(neurons, steps, 2).transpose(1, 2, 0)[..., None]
-
-
 def _start(network: Population) -> LaneStart:
     column = lambda x: jnp.broadcast_to(jnp.atleast_1d(x), (network.num_neurons,))[:, None]  # noqa: E731
     return LaneStart(column(network.v0), column(network.i0), None, network.neuron.alpha)
 
 
 def _spikes_per_step(network: Population, h: float) -> int:
-    refractory = None if network.neuron.refractory is None else concrete(network.neuron.refractory)
+    return _room_in_a_step(network.neuron, h)
+
+
+def _room_in_a_step(neuron: Any, h: float) -> int:
+    """How many spikes of a neuron a step should have room for, to begin with."""
+    if not isinstance(neuron, SLIF) or isinstance(neuron.escape, HardThreshold):
+        return 1
+    refractory = None if neuron.refractory is None else concrete(neuron.refractory)
     return 1 if refractory is not None and refractory >= h else 2
-
-
-def _undeclared(neuron: Any) -> jax.Array:
-    changed = jnp.any((neuron.sigma != 0) & ~np.array(neuron.noise))
-    return jnp.where(changed, UNDECLARED_NOISE, 0).astype(jnp.int32)
 
 
 def _first_sample(sol: Solution) -> Solution:
@@ -220,14 +298,17 @@ def _first_sample(sol: Solution) -> Solution:
 
 def _check_step(network: Population, h: float) -> None:
     """Static complaints about dt, where the rates are known."""
-    neuron = network.neuron
+    _check_rates(network.neuron, h)
+
+
+def _check_rates(neuron: Any, h: float) -> None:
     mu = concrete(neuron.mu)
     if mu is not None and mu.max() * h > 2.0:
         raise ValueError(
             f"dt={h:g} is too coarse for the fastest rate mu={mu.max():g} (time constant {1 / mu.max():g}): "
             f"pass dt={0.5 / mu.max():.2g} or less"
         )
-    refractory = None if neuron.refractory is None else concrete(neuron.refractory)
+    refractory = concrete(neuron.refractory) if isinstance(neuron, SLIF) and neuron.refractory is not None else None
     if refractory is not None and 0 < refractory < h:
         raise ValueError(
             f"dt={h:g} is too coarse for the refractory time {refractory:g}: pass dt={refractory:.2g} or less"

@@ -1,0 +1,222 @@
+"""The kinds of layer: hard threshold, escape rate, no spikes. Each knows its step, and how to pull a cotangent back.
+
+A kind is a static object. `step` advances all neurons of a layer and says what its own backward pass must keep; `pull`
+takes the cotangent of a step's end, p, to that of its start, with the spikes known. It has two ways: `lean`, where no
+coefficient of the step is differentiated (training weights, currents, delays, initial states), and full. Arrays have
+the shape (neurons, lanes), lanes = samples x batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from roughspike.networks import threshold
+from roughspike.networks.decay import horner
+from roughspike.networks.step import Coefficients, State, Static
+from roughspike.networks.step import step as escape_step
+from roughspike.networks.threshold import Membrane
+from roughspike.neurons.flow import kappa
+from roughspike.neurons.readout import Readout
+
+Pair = tuple[Any, Any]
+
+
+class Stepped(NamedTuple):
+    """End of a step, its fractions (-1 where empty), what to keep for `pull`, flags."""
+
+    state: Any
+    fractions: tuple[jax.Array, ...]
+    kept: Any
+    flags: jax.Array
+
+
+class Pulled(NamedTuple):
+    """Cotangents of the state at the start of a step, of what arrived in it, of its drive and of the coefficients."""
+
+    p: Any
+    arrived: Pair
+    drive: Pair
+    co: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """Hard threshold. The adjoint jumps at a spike are those of EventProp, for the path of a step."""
+
+    slots: int
+
+    def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
+        """Keep 1 / g' of each spike; in full also the state and what arrived."""
+        del normals, log_u
+        out = threshold.advance(co, state, arrived, drive[0], self.slots)
+        kept = out.steepness if lean else (state, arrived[1])
+        return Stepped(out.state, out.fractions, kept, out.flags)
+
+    def pull(
+        self, co: Any, kept: Any, known: Any, p: Any, on_known: Any, drive: Pair, normals: Any, lean: bool
+    ) -> Pulled:
+        """Transpose of the step."""
+        del normals
+        if lean:
+            return self._by_hand(co, kept, known, p, on_known)
+        state, on_v = kept
+
+        def replay(co, state, on_v, current):
+            out = threshold.advance(co, state, (0.0, on_v), current, self.slots, known)
+            return out.state, out.fractions
+
+        _, back = jax.vjp(replay, co, state, on_v, drive[0] + jnp.zeros_like(state.v))
+        on_co, on_state, on_arrived, on_current = back((p, tuple(on_known)))
+        return Pulled(on_state, (p.i, on_arrived), (on_current, None), on_co)
+
+    def _by_hand(self, co: Any, steepness: Any, known: Any, p: Any, on_known: Any) -> Pulled:
+        """With q = dL/dx of a spike in all, -q / g' is the cotangent of v(x) (theory, section 5: EventProp).
+
+        A spike at x acts on the end by -R e^{-mu1 h (1 - x)}, and on a later root at y by -R e^{-mu1 h (y - x)} in g.
+        """
+        membrane, response, rise = co.decay.membrane, co.decay.response, co.jump * co.decay.rate1
+
+        def shapes(g: jax.Array, x: jax.Array) -> tuple[jax.Array, ...]:
+            """g times the four shapes whose sum v(x) is."""
+            return g, g * horner(membrane, x - 0.5), g * horner(response, x - 0.5), g * x * x
+
+        def later_spikes() -> tuple[jax.Array, ...]:
+            """Those of the other slots, and what they do through the earlier spikes of the step."""
+            on = [jnp.zeros_like(p.v), *on_known[1:]]
+            total = (jnp.zeros_like(p.v),) * 4
+            for slot in reversed(range(self.slots)):
+                x = known[slot]
+                q = on[slot] - (p.v * rise * horner(membrane, 0.5 - x) if slot else 0.0)
+                g = -q * steepness[slot]
+                for e in range(slot):
+                    on[e] = on[e] - g * rise * horner(membrane, x - known[e] - 0.5)
+                total = tuple(map(jnp.add, total, shapes(g, x)))
+            return total
+
+        x = known[0]
+        q = on_known[0] - p.v * rise * horner(membrane, 0.5 - x)
+        total = shapes(-q * steepness[0], x)
+        if self.slots > 1:
+            several = sum(jnp.any(x >= 0).astype(jnp.int32) for x in known[1:]) > 0
+            none = (jnp.zeros_like(p.v),) * 4
+            total = tuple(map(jnp.add, total, jax.lax.cond(several, later_spikes, lambda: none)))
+        unit, on_membrane, on_response, on_square = total
+        on_v = co.keep_v * p.v + on_membrane
+        on_i = co.on_v * p.v + co.keep_i * p.i + on_response
+        on_current = (1.0 - co.keep_v) * p.v + unit - on_membrane
+        return Pulled(Membrane(on_v, on_i), (p.i, p.v + on_square), (on_current, None), None)
+
+
+class LeakyCoefficients(NamedTuple):
+    """Step coefficients of a readout: e^{-mu1 h}, e^{-mu2 h}, kappa(h)."""
+
+    keep_v: jax.Array
+    keep_i: jax.Array
+    on_v: jax.Array
+
+    @staticmethod
+    def of(neuron: Readout, h: float) -> LeakyCoefficients:
+        """Those of a neuron for steps of length h."""
+        mu1, mu2 = neuron.mu[0], neuron.mu[1]
+        return LeakyCoefficients(jnp.exp(-mu1 * h), jnp.exp(-mu2 * h), kappa(mu1, mu2, h))
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaky:
+    """No spikes: a linear filter of what arrives."""
+
+    slots: int = 0
+
+    def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
+        """Nothing to keep but, in full, the state."""
+        del normals, log_u
+        (v, i), c = state, drive[0]
+        end = Membrane(c + co.keep_v * (v - c) + co.on_v * i + arrived[1], co.keep_i * i + arrived[0])
+        return Stepped(end, (), None if lean else state, jnp.zeros(v.shape, jnp.int32))
+
+    def pull(
+        self, co: Any, kept: Any, known: Any, p: Any, on_known: Any, drive: Pair, normals: Any, lean: bool
+    ) -> Pulled:
+        """Transpose of the step."""
+        del known, on_known, normals
+        on_co = None
+        if not lean:
+            _, back = jax.vjp(lambda co: self.step(co, kept, (0.0, 0.0), drive, None, None, lean).state, co)
+            (on_co,) = back(p)
+        on_state = Membrane(co.keep_v * p.v, co.on_v * p.v + co.keep_i * p.i)
+        return Pulled(on_state, (p.i, p.v), ((1.0 - co.keep_v) * p.v, None), on_co)
+
+
+@dataclasses.dataclass(frozen=True)
+class Escape:
+    """Escape rate, with or without diffusion: the step of a population, with what arrives in it added to its drive.
+
+    Input that arrives in a step acts as if it came evenly over it: a quarter of its effect on v is there at the middle.
+    """
+
+    static: Static
+
+    @property
+    def slots(self) -> int:
+        """Spikes of one neuron that a step may hold."""
+        return self.static.max_spikes
+
+    def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
+        """Keep v, and what the middle and end of the step have beside it; in full the state and what arrived."""
+        middle, end, current = self._linear(co, state, arrived, drive, normals)
+        out = self._spikes(co, state, middle, end, log_u)
+        kept = (state.v, state.rest, middle, end) if lean else (state._replace(s=None), arrived[1])
+        return Stepped(out.state._replace(i=out.state.i + current), out.fractions, kept, out.flags)
+
+    def pull(
+        self, co: Any, kept: Any, known: Any, p: Any, on_known: Any, drive: Pair, normals: Any, lean: bool
+    ) -> Pulled:
+        """Transpose of the step; s enters linearly, so its value is not needed."""
+        nothing = lambda slot: 0.0  # noqa: E731  a new threshold is not differentiated
+        if lean:
+            v, rest, middle, end = kept
+
+            def replay(state: State, middle: Any, end: Any):
+                out = self._spikes(co, state, middle, end, nothing, known)
+                return out.state, out.fractions
+
+            zero = jnp.zeros_like(v)
+            _, back = jax.vjp(replay, State(v, zero, zero, rest), middle, end)
+            on, on_middle, on_end = back((p, tuple(on_known)))
+            on_i = co.decay_i * p.i + co.kappa_half * on_middle + co.kappa * on_end
+            arrived = (p.i, 0.25 * on_middle + on_end)
+            return Pulled(on._replace(i=on_i), arrived, (on_middle, on_end), None)
+        state, on_v = kept
+
+        def whole(co: Coefficients, state: State, on_v: Any, drive: Pair):
+            middle, end, current = self._linear(co, state, (0.0, on_v), drive, normals)
+            out = self._spikes(co, state, middle, end, nothing, known)
+            return out.state._replace(i=out.state.i + current), out.fractions
+
+        state = state._replace(s=jnp.zeros_like(state.v))
+        drive = (drive[0] + state.s, drive[1] + state.s)
+        _, back = jax.vjp(whole, co, state, on_v, drive)
+        on_co, on_state, on_arrived, on_drive = back((p, tuple(on_known)))
+        return Pulled(on_state, (p.i, on_arrived), on_drive, on_co)
+
+    def _linear(self, co: Coefficients, state: State, arrived: Pair, drive: Pair, normals: Any) -> tuple[Any, Any, Any]:
+        """What the middle and end of the step have beside the decayed v; i at the end without its own spikes."""
+        middle = co.kappa_half * state.i + drive[0] + 0.25 * arrived[1]
+        end = co.kappa * state.i + drive[1] + arrived[1]
+        current = co.decay_i * state.i + arrived[0]
+        for (to_middle, to_end, to_i), z in zip(co.noise, tuple(normals), strict=True):
+            middle, end = middle + to_middle * z, end + to_end * z
+            current = current if to_i is None else current + to_i * z
+        return middle, end, current
+
+    def _spikes(self, co: Coefficients, state: State, middle: Any, end: Any, log_u: Callable, known: Any = None) -> Any:
+        state = state._replace(i=jnp.zeros_like(state.v))
+        return escape_step(co._replace(noise=()), self.static, state, (middle, end), (), log_u, known)
+
+
+Kind = Threshold | Leaky | Escape

@@ -1,0 +1,261 @@
+"""One layer over the whole grid: what arrives, times the weights, into the step of its neurons. With its adjoint.
+
+What the presynaptic side sends reaches a layer once per step, by two numbers per presynaptic neuron: what a unit of
+current that arrived in the step adds to i and to v at its end. One product with the weights does the rest. The
+backward pass needs the spikes and what the kind of neuron keeps (`kinds`), and computes the product's operands again.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from roughspike._types import NOT_FINITE
+from roughspike.networks.adjoint import Perturbed, values_and_perturbed
+from roughspike.networks.decay import Decay, left_of_step
+from roughspike.networks.kinds import Kind
+
+
+class Plan(NamedTuple):
+    """What a layer is compiled for."""
+
+    kind: Kind
+    trace: bool
+
+
+class Given(NamedTuple):
+    """Everything that a layer's run depends on; any of it may be None where it does not apply.
+
+    - `co`: coefficients of the step; `decay`: those of what arrives.
+    - `weights`: (pre, post).
+    - `fractions`: spikes of the presynaptic layer, one array (steps, pre, lanes) per slot, -1 where empty.
+    - `pairs`: or, in its place, what they add to i and to v at the end of each step, two arrays (steps, pre, lanes).
+    - `direct`: the same of what arrives already weighted, two arrays (steps, post, lanes).
+    - `drive`: input current, in the form of the kind; leaves (post, 1), or (steps, post, 1) if it changes.
+    - `start`: state of the kind, leaves (post, lanes).
+    - `normals`: (steps, normals, post, lanes). `log_u`: (intervals, post, lanes).
+    """
+
+    co: Any
+    decay: Decay
+    weights: jax.Array | None
+    fractions: tuple[jax.Array, ...] | None
+    pairs: tuple[jax.Array, jax.Array] | None
+    direct: tuple[jax.Array, jax.Array] | None
+    drive: Any
+    start: Any
+    normals: jax.Array | None
+    log_u: jax.Array | None
+
+
+class Scanned(NamedTuple):
+    """Fractions of each slot, running counts and v at the ends of steps, (steps, post, lanes); end, flags.
+
+    Slots and pairs are separate arrays, as XLA does not vectorise what computes a concatenation.
+    """
+
+    fractions: tuple[jax.Array, ...]
+    counts: jax.Array
+    membrane: jax.Array | None
+    end: Any
+    flags: jax.Array
+
+
+def scan_layer(plan: Plan, given: Given) -> Scanned:
+    """Run a layer; the derivative is JAX's own, in either mode, each step computed again in the backward pass."""
+    body = jax.checkpoint(functools.partial(_body, plan, given, True), prevent_cse=False)
+    return _scan(plan, body, given)[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def run_layer(plan: Plan, given: Given) -> Scanned:
+    """`scan_layer` with a backward pass of its own, for reverse mode. The noise is not differentiated."""
+    return _scan(plan, functools.partial(_body, plan, given, True), given)[0]
+
+
+def pairs_of(decay: Decay, fractions: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    """What spikes, (pre, lanes) per slot, add per unit weight to i and to v at the end of their step."""
+    on_i, on_v = 0.0, 0.0
+    for x in fractions:
+        i, v = left_of_step(decay, x)
+        on_i, on_v = on_i + jnp.where(x >= 0, i, 0.0), on_v + jnp.where(x >= 0, v, 0.0)
+    return jnp.asarray(on_i), jnp.asarray(on_v)
+
+
+class _Inputs(NamedTuple):
+    """What changes from step to step."""
+
+    fractions: Any
+    pairs: Any
+    direct: Any
+    drive: Any
+    normals: Any
+
+
+def _inputs(given: Given) -> _Inputs:
+    changing = given.drive if jax.tree.leaves(given.drive)[0].ndim == 3 else None
+    return _Inputs(given.fractions, given.pairs, given.direct, changing, given.normals)
+
+
+def _scan(plan: Plan, body: Any, given: Given) -> tuple[Scanned, Any]:
+    shape = given.start.v.shape
+    none = jnp.zeros(shape, jnp.int32)
+    (end, _, flags), (fractions, counts, membrane, kept) = jax.lax.scan(
+        body, (given.start, none, none), _inputs(given), length=_steps(given)
+    )
+    finite = jnp.isfinite(sum(jax.tree.leaves(end)[1:], jax.tree.leaves(end)[0]))
+    flags = flags | jnp.where(finite, 0, NOT_FINITE).astype(jnp.int32)
+    return Scanned(fractions, counts, membrane, end, flags), kept
+
+
+def _steps(given: Given) -> int:
+    return jax.tree.leaves(_inputs(given))[0].shape[0]
+
+
+def _body(plan: Plan, given: Given, lean: bool, carry: Any, inputs: _Inputs) -> Any:
+    state, count, flags = carry
+    drive = given.drive if inputs.drive is None else inputs.drive
+
+    def upcoming(slot: int) -> jax.Array:
+        assert given.log_u is not None
+        interval = jnp.minimum(count + slot + 1, given.log_u.shape[0] - 1)[None]
+        return jnp.take_along_axis(given.log_u, interval, axis=0, mode="promise_in_bounds")[0]
+
+    arrived = _arrived(given.decay, given.weights, inputs, state.v)
+    out = plan.kind.step(given.co, state, arrived, drive, inputs.normals, upcoming, lean)
+    count = count + sum((x >= 0).astype(jnp.int32) for x in out.fractions)
+    membrane = out.state.v if plan.trace else None
+    return (out.state, count, flags | out.flags), (out.fractions, count, membrane, out.kept)
+
+
+def _sent(decay: Decay, inputs: _Inputs) -> tuple[jax.Array, jax.Array] | None:
+    return inputs.pairs if inputs.fractions is None else pairs_of(decay, inputs.fractions)
+
+
+def _arrived(decay: Decay, weights: Any, inputs: _Inputs, like: jax.Array) -> tuple[Any, Any]:
+    """What arrives in this step adds to i and to v at its end."""
+    sent, direct = _sent(decay, inputs), inputs.direct
+    if sent is None:
+        nothing = jnp.zeros_like(like)
+        return (nothing, nothing) if direct is None else direct
+    both = weights.T @ sent[0], weights.T @ sent[1]
+    return both if direct is None else (both[0] + direct[0], both[1] + direct[1])
+
+
+def _forward(plan: Plan, given: Any) -> tuple[Scanned, Any]:
+    given, perturbed = values_and_perturbed((given,))
+    given, perturbed = given[0], perturbed[0]
+    lean = not any(jax.tree.leaves((perturbed.co, perturbed.decay)))
+    out, kept = _scan(plan, functools.partial(_body, plan, given, lean), given)
+    wanted = {
+        name: any(jax.tree.leaves(getattr(perturbed, name)))
+        for name in ("weights", "fractions", "pairs", "direct", "drive")
+    }
+    flags = Perturbed((lean, *wanted.values()))
+    return out, (
+        given._replace(log_u=None),
+        None if given.log_u is None else given.log_u.shape,
+        out.fractions,
+        kept,
+        flags,
+    )
+
+
+def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
+    given, log_u_shape, fractions, kept, perturbed = residuals
+    lean, on_weights, on_fractions, on_pairs, on_direct, on_drive = perturbed.flags
+    shape, dtype = given.start.v.shape, given.start.v.dtype
+    inputs = _inputs(given)
+    changing = inputs.drive is not None
+    p = jax.tree.map(_dense, cotangent.end, given.start, is_leaf=_is_zero)
+    on_spikes = tuple(None if _is_zero(x) else x for x in cotangent.fractions)
+    on_v = None if not plan.trace or _is_zero(cotangent.membrane) else cotangent.membrane
+
+    def body(carry: Any, step: Any) -> Any:
+        p, total = carry
+        inputs, kept, known, on_known, on_v = step
+        drive = given.drive if inputs.drive is None else inputs.drive
+        if on_v is not None:
+            p = p._replace(v=p.v + on_v)
+        unused = jnp.zeros(shape, dtype)
+        on_known = [unused if on is None else jnp.where(x >= 0, on, 0.0) for x, on in zip(known, on_known, strict=True)]
+        pulled = plan.kind.pull(given.co, kept, known, p, on_known, drive, inputs.normals, lean)
+        on_arrived = pulled.arrived
+        more, moving = {}, {}
+        sent = _sent(given.decay, inputs)
+        if sent is not None:
+            on_sent = given.weights @ on_arrived[0], given.weights @ on_arrived[1]
+            if on_fractions and lean:
+                moving["fractions"] = _on_fractions(given.decay, inputs.fractions, on_sent)
+            elif inputs.fractions is not None and not lean:
+                sent, back = jax.vjp(pairs_of, given.decay, inputs.fractions)
+                more["decay"], moving["fractions"] = back(on_sent)
+            if on_pairs:
+                moving["pairs"] = on_sent
+            if on_weights:
+                more["weights"] = sent[0] @ on_arrived[0].T + sent[1] @ on_arrived[1].T
+        if on_direct:
+            moving["direct"] = on_arrived
+        if on_drive and changing:
+            moving["drive"] = jax.tree.map(lambda x: jnp.sum(x, axis=-1, keepdims=True), pulled.drive)
+        elif on_drive:
+            more["drive"] = pulled.drive
+        if not lean:
+            more["co"] = pulled.co
+        total = {name: jax.tree.map(jnp.add, total[name], more[name]) for name in total}
+        return (pulled.p, total), moving
+
+    nothing: dict[str, Any] = {}
+    if on_weights:
+        nothing["weights"] = jnp.zeros_like(given.weights)
+    if on_drive and not changing:
+        nothing["drive"] = jax.tree.map(lambda x: jnp.zeros(shape, dtype), given.drive)
+    if not lean:
+        nothing["co"] = jax.tree.map(jnp.zeros_like, given.co)
+        if inputs.fractions is not None:
+            nothing["decay"] = jax.tree.map(jnp.zeros_like, given.decay)
+    (p, total), moving = jax.lax.scan(
+        body, (p, nothing), (inputs, kept, fractions, on_spikes, on_v), length=_steps(given), reverse=True
+    )
+    if on_drive:
+        sums = (
+            jax.tree.map(lambda x: jnp.sum(x, axis=-1, keepdims=True), total["drive"])
+            if not changing
+            else moving["drive"]
+        )
+        total["drive"] = jax.tree.map(_sum_to, sums, given.drive)
+    found = {**moving, **total, "start": p}
+    if log_u_shape is not None:
+        found["log_u"] = jnp.zeros(log_u_shape, dtype)
+    zero = jax.tree.map(jnp.zeros_like, given)
+    return (zero._replace(**found),)
+
+
+run_layer.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _on_fractions(decay: Decay, fractions: tuple[jax.Array, ...], on_sent: Any) -> tuple[jax.Array, ...]:
+    """Transpose of `pairs_of`: d/dx e^{-mu2 h (1 - x)} = mu2 h e, d/dx kappa(h (1 - x)) = -mu1 h (e - kappa)."""
+    found = []
+    for x in fractions:
+        i, v = left_of_step(decay, x)
+        slope = on_sent[0] * decay.rate2 * i - on_sent[1] * decay.rate1 * (i - v)
+        found.append(jnp.where(x >= 0, slope, 0.0))
+    return tuple(found)
+
+
+def _is_zero(x: Any) -> bool:
+    return isinstance(x, jax.custom_derivatives.SymbolicZero)
+
+
+def _dense(x: Any, like: jax.Array) -> jax.Array:
+    return jnp.zeros_like(like) if _is_zero(x) else x
+
+
+def _sum_to(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Sum over the axes along which `like` was broadcast."""
+    axes = tuple(k for k, n in enumerate(like.shape) if n == 1 and x.shape[k] != 1)
+    return jnp.sum(x, axis=axes, keepdims=True)

@@ -1,0 +1,189 @@
+"""The layered engine: layer after layer, each one scan over the grid with one product per step.
+
+The neurons of a layer are independent given the spikes that reach them, so all of them, for all samples and inputs of
+a batch, are advanced at once: the cost of a network with surrogate gradients, with exact spike times and gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from roughspike._types import SPIKE_BUFFER_FULL, Result
+from roughspike.networks.arrivals import delay_fractions, delayed_synapses, input_pairs
+from roughspike.networks.decay import decay_polynomials
+from roughspike.networks.feedforward import FeedForward, Layer
+from roughspike.networks.kinds import Escape, Leaky, LeakyCoefficients, Threshold
+from roughspike.networks.lanes import Noise, _can_spike, draw_noise
+from roughspike.networks.layer import Given, Plan, Scanned, run_layer, scan_layer
+from roughspike.networks.means import half_means
+from roughspike.networks.solution import Solution, undeclared_noise
+from roughspike.networks.step import State, coefficients, driven, settings
+from roughspike.networks.threshold import Membrane, threshold_coefficients
+from roughspike.networks.times import gather_times
+from roughspike.neurons.lif import SLIF
+from roughspike.neurons.threshold import is_hard
+from roughspike.paths.drivers import AbstractDriver
+from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
+
+
+class Options(NamedTuple):
+    """What a run of layers is compiled for. `batch`: leading axes of the inputs; `samples`: None for none."""
+
+    t0: float
+    t1: float
+    steps: int
+    samples: int | None
+    batch: tuple[int, ...]
+    driver: AbstractDriver
+    trace: bool
+    forward_mode: bool
+    capacity: int
+    per_step: tuple[int, ...]
+
+    @property
+    def h(self) -> float:
+        """Length of a step."""
+        return (self.t1 - self.t0) / self.steps
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading axes of the solution."""
+        return self.batch if self.samples is None else (self.samples, *self.batch)
+
+    @property
+    def lanes(self) -> int:
+        """Samples times inputs."""
+        lanes = 1
+        for n in self.shape:
+            lanes *= n
+        return lanes
+
+
+class Ran(NamedTuple):
+    """A layer that was run: its scan, v at the start, and for escape rates the threshold at t1 and is it open?"""
+
+    scanned: Scanned
+    start: jax.Array
+    horizon: tuple[jax.Array, jax.Array] | None
+
+
+@eqx.filter_jit
+def run_layered(network: FeedForward, prepared: Any, inputs: Any, key: Any, options: Options) -> Solution:
+    """Run all layers. `inputs`: spike times from t0 on, (capacity, pre, lanes), or None."""
+    keys = [None] * len(network.layers) if key is None else list(jax.random.split(key, len(network.layers)))
+    noises = [_noise(k, layer, options) for k, layer in zip(keys, network.layers, strict=True)]
+    return assemble(network, run_layers(network, prepared, inputs, noises, options), options)
+
+
+def run_layers(
+    network: FeedForward, prepared: Any, inputs: Any, noises: list[Noise | None], options: Options
+) -> list[Ran]:
+    """Run each layer on given noise."""
+    ran: list[Ran] = []
+    for k, layer in enumerate(network.layers):
+        before = ran[-1].scanned if ran else None
+        ran.append(_run(layer, prepared[k], inputs, before, noises[k], options, options.per_step[k]))
+    return ran
+
+
+def _noise(key: Any, layer: Layer, options: Options) -> Noise | None:
+    if not isinstance(layer.neuron, SLIF) or is_hard(layer.neuron):
+        return None
+    if key is None:
+        raise ValueError("key is missing: a layer with an escape rate is random; pass key=jr.key(0)")
+    size = (options.steps, layer.num_neurons, options.lanes, options.capacity)
+    return draw_noise(key, layer.neuron, options.driver, *size, layer.v0.dtype)
+
+
+def _run(
+    layer: Layer, prepared: Any, inputs: Any, before: Scanned | None, noise: Noise | None, options: Options, slots: int
+) -> Ran:
+    neuron, h, steps = layer.neuron, options.h, options.steps
+    shape = (layer.num_neurons, options.lanes)
+    full = lambda x: jnp.broadcast_to(x[:, None] if x.ndim else x, shape)  # noqa: E731
+    v0, i0 = full(layer.v0), full(layer.i0)
+    means = half_means(layer.current, prepared, steps, layer.num_neurons)
+    means = jnp.moveaxis(means, 1, 0) if means.ndim == 4 else means
+    horizon = None
+    if not isinstance(neuron, SLIF) or is_hard(neuron):
+        kind = Threshold(slots) if isinstance(neuron, SLIF) else Leaky()
+        co = threshold_coefficients(neuron, h) if isinstance(neuron, SLIF) else LeakyCoefficients.of(neuron, h)
+        fade = jnp.exp(-neuron.mu[0] * h / 2)
+        drive = ((fade * means[0] + means[1]) / (1 + fade), None)
+        start, normals, log_u = Membrane(v0, i0), None, None
+    else:
+        assert noise is not None
+        kind = Escape(settings(h, options.driver, neuron.reset.keep, slots, v0.dtype))
+        co = coefficients(neuron, h, options.driver)
+        drive, normals, log_u = driven(co, means[0], means[1]), noise.normals, noise.log_u
+        start = State(v0, i0, log_u[0] - neuron.alpha, None if neuron.refractory is None else jnp.zeros_like(v0))
+    plan = Plan(kind, options.trace or not layer.spikes)
+    decay = decay_polynomials(neuron.mu, h)
+    reached = _reach(layer, decay, inputs, before, options)
+    given = Given(co, decay, drive=drive, start=start, normals=normals, log_u=log_u, **reached)
+    scanned: Scanned = (scan_layer if options.forward_mode else run_layer)(plan, given)
+    if log_u is not None:
+        horizon = scanned.end.s, _can_spike(scanned.end, scanned.counts[-1], log_u)
+        flags = scanned.flags | undeclared_noise(neuron)
+        scanned = scanned._replace(flags=flags)
+    return Ran(scanned, v0, horizon)
+
+
+def _reach(layer: Layer, decay: Any, inputs: Any, before: Scanned | None, options: Options) -> dict[str, Any]:
+    """The weights, and the form in which presynaptic spikes reach the layer."""
+    found = dict.fromkeys(("weights", "fractions", "pairs", "direct"))
+    delays, weights = layer.delays, layer.synapses.dense()
+    if before is None:
+        if inputs is None:
+            zeros = jnp.zeros((options.steps, layer.num_neurons, options.lanes), layer.v0.dtype)
+            return {**found, "direct": (zeros, zeros)}
+        if delays is None or delays.ndim < 2:
+            times = inputs if delays is None else inputs + jnp.broadcast_to(delays, inputs.shape[1])[None, :, None]
+            return {**found, "weights": weights, "pairs": input_pairs(times, decay, options.h, options.steps)}
+        times = inputs
+    elif delays is None:
+        return {**found, "weights": weights, "fractions": before.fractions}
+    elif delays.ndim < 2:
+        return {**found, "weights": weights, "fractions": delay_fractions(before.fractions, delays, options.h)}
+    else:
+        times = gather_times(jnp.stack(before.fractions, 1), before.counts, options.capacity, 0.0, options.h)[0]
+    return {**found, "direct": delayed_synapses(times, weights, delays, decay, options.h, options.steps)}
+
+
+def assemble(network: FeedForward, ran: list[Ran], options: Options) -> Solution:
+    """Spike trains of the layers, flags of every sample, traces."""
+    trains, traces = [], []
+    flags, needed = jnp.zeros(options.lanes, jnp.int32), jnp.zeros(options.lanes, jnp.int32)
+    for layer, (out, start, horizon) in zip(network.layers, ran, strict=True):
+        flags = flags | jax.lax.reduce(jax.lax.stop_gradient(out.flags), jnp.int32(0), jax.lax.bitwise_or, (0,))
+        if out.membrane is not None:
+            traces.append(_lead(jnp.moveaxis(jnp.concatenate([start[None], out.membrane]), 0, -1), options))
+        if not layer.spikes:
+            continue
+        times, counts = gather_times(jnp.stack(out.fractions, 1), out.counts, options.capacity, 0.0, options.h)
+        most = jnp.max(counts, axis=0)
+        flags = flags | jnp.where(most > options.capacity, SPIKE_BUFFER_FULL, 0).astype(jnp.int32)
+        needed = jnp.maximum(needed, most)
+        end = None if horizon is None else Horizon(*(_lead(x, options) for x in horizon))
+        train = _lead(jnp.moveaxis(options.t0 + times, 0, -1), options)
+        trains.append(unchecked(train, options.t0, options.t1, horizon=end))
+    result = Result(flags.reshape(options.shape), needed.reshape(options.shape))
+    grid = options.t0 + options.h * jnp.arange(options.steps + 1, dtype=network.layers[0].v0.dtype)
+    membrane = tuple(traces) if options.trace else (traces[-1] if traces else None)
+    spikes = trains[-1] if trains else _nothing(options, grid.dtype)
+    return Solution(spikes, result, grid, membrane, tuple(trains), "layered")
+
+
+def _nothing(options: Options, dtype: Any) -> SpikeTrain:
+    """The spikes of a network that is a readout alone."""
+    return unchecked(jnp.full((*options.shape, 0, options.capacity), jnp.inf, dtype), options.t0, options.t1)
+
+
+def _lead(x: jax.Array, options: Options) -> jax.Array:
+    """(neurons, lanes, ...) -> (*samples, *batch, neurons, ...)."""
+    x = jnp.moveaxis(x, 1, 0)
+    return x.reshape(*options.shape, *x.shape[1:])
