@@ -33,8 +33,8 @@ _REMEDY = {
     ROOT_NOT_CONVERGED: "a spike time did not converge: pass a smaller dt",
     UNDECLARED_NOISE: "sigma is nonzero in an entry that was zero when the neuron was made: build a new neuron",
     GRAZE: "a spike grazes its threshold, so the derivative of its time is infinite and was left out (the run is right)",
-    CASCADE: "spikes of a network set each other off without end at one time, the run stopped there: weaken the weights, or "
-    "give the neurons a refractory time",
+    CASCADE: "spikes of a network set each other off without end at one time, the run stopped there: weaken the "
+    "weights, or give the neurons a refractory time",
     DELAY_OUT_OF_ROOM: "a delay is shorter than a step or longer than max_delay, and its spikes were not delivered: "
     "pass a smaller dt, or a larger max_delay to rs.Recurrent",
 }

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from roughspike.networks.coupled import Noise, Options
+from roughspike.networks.coupled import Noise, Options, run_on
+from roughspike.networks.means import prepare_means
 from roughspike.paths.drivers import LinearDriver
 
 
@@ -28,9 +29,42 @@ def noise_of(net, opts, seed):
     """Noise from NumPy, with uniforms away from 0 so that all neurons spike."""
     rng = np.random.default_rng(seed)
     normals = len(net.neuron.noise_channels) * opts.driver.num_normals
-    shape = opts.lanes, opts.steps, normals, net.num_neurons
-    log_u = np.log(rng.uniform(0.1, 1.0, (opts.lanes, opts.capacity + 1, net.num_neurons)))
+    shape = opts.steps, normals, opts.lanes, net.num_neurons
+    log_u = np.log(rng.uniform(0.1, 1.0, (opts.capacity + 1, opts.lanes, net.num_neurons)))
     return Noise(jnp.asarray(rng.standard_normal(shape)), jnp.asarray(log_u))
+
+
+class Case:
+    """A network, input times, its noise, and the gradients of `weigh` in (network, input times), by hand and by JAX."""
+
+    def __init__(self, net, times, opts, seed=2, compare=True, noisy=True):
+        self.at, self.options = (net, times), opts
+        self.noise = noise_of(net, opts, seed) if noisy else None
+        self.prepared = prepare_means(net.current, 0.0, opts.t1, opts.steps)
+        by_hand, (counts, flags) = self._gradient(False)
+        self.by_hand = by_hand
+        self.by_jax = self._gradient(True)[0] if compare else None
+        self.counts, self.flags = np.asarray(counts), np.asarray(flags)
+
+    def loss(self, at, forward_mode=False):
+        """A number that depends on the whole run; spike counts and flags."""
+        ran = run_on(at[0], self.prepared, at[1], self.noise, self.options._replace(forward_mode=forward_mode))
+        return weigh(ran), (ran.counts, ran.flags)
+
+    def _gradient(self, forward_mode):
+        of = jax.grad(lambda at: self.loss(at, forward_mode), has_aux=True, allow_int=True)
+        gradient, aux = jax.jit(of)(self.at)
+        return jax.tree.map(lambda x: jnp.zeros(()) if x.dtype == jax.dtypes.float0 else x, gradient), aux
+
+    def errors(self, free):
+        """What `difference_errors` returns for the parameters that the functions in `free` pick."""
+        is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
+        numbers = jax.tree.map(lambda x: x if is_float(x) else None, self.at)
+        others = jax.tree.map(lambda x: None if is_float(x) else x, self.at)
+        none = lambda x: x is None  # noqa: E731
+        join = lambda at: jax.tree.map(lambda a, b: b if a is None else a, at, others, is_leaf=none)  # noqa: E731
+        gradient = jax.tree.map(lambda x, g: None if x is None else g, numbers, self.by_hand, is_leaf=none)
+        return difference_errors(lambda at: self.loss(join(at))[0], numbers, gradient, free)
 
 
 def weigh(ran):
@@ -38,7 +72,9 @@ def weigh(ran):
     finite = jnp.isfinite(ran.times)
     signs = jnp.asarray(np.cos(1.3 * np.arange(ran.times.size) + 0.4).reshape(ran.times.shape))
     total = jnp.sum(jnp.where(finite, signs * jnp.sin(jnp.where(finite, ran.times, 0.0)), 0.0))
-    total += jnp.sum(jnp.tanh(ran.end.v) + 0.3 * ran.end.i + 0.2 * jnp.tanh(ran.end.s))
+    total += jnp.sum(jnp.tanh(ran.end.v) + 0.3 * ran.end.i)
+    if hasattr(ran.end, "s"):
+        total += 0.2 * jnp.sum(jnp.tanh(ran.end.s))
     if ran.membrane is not None:
         total += 0.1 * jnp.sum(jnp.sin(ran.membrane))
     return total

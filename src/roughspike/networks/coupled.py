@@ -9,15 +9,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from roughspike._types import Result
+from roughspike._types import SPIKE_BUFFER_FULL, Result
+from roughspike.networks import delayed, ordered
+from roughspike.networks.arrivals import input_pairs
+from roughspike.networks.decay import decay_polynomials
+from roughspike.networks.delayed_adjoint import run_delayed
+from roughspike.networks.kinds import Escape, Threshold
 from roughspike.networks.lanes import draw_noise
 from roughspike.networks.means import half_means
-from roughspike.networks.ordered import Fixed, Given, Ran, Sizes, run_plain
+from roughspike.networks.ordered import Ran, Sizes
 from roughspike.networks.ordered_adjoint import run_ordered
 from roughspike.networks.piece import State, coefficients
 from roughspike.networks.recurrent import Recurrent
 from roughspike.networks.solution import Solution, undeclared_noise
-from roughspike.networks.step import settings
+from roughspike.networks.step import State as GridState
+from roughspike.networks.step import coefficients as grid_coefficients
+from roughspike.networks.step import driven, settings
+from roughspike.networks.threshold import Membrane, threshold_coefficients
+from roughspike.networks.times import gather_times
+from roughspike.neurons.threshold import is_hard
 from roughspike.paths.drivers import AbstractDriver
 from roughspike.paths.spikes import Horizon, unchecked
 
@@ -53,16 +63,14 @@ class Options(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """`normals`: (lanes, steps, normals, neurons). `log_u`: (lanes, capacity + 1, neurons), one per interval."""
+    """`normals`: (steps, normals, lanes, neurons). `log_u`: (capacity + 1, lanes, neurons), one per interval."""
 
     normals: jax.Array
     log_u: jax.Array
 
 
 @eqx.filter_jit
-def run_recurrent(
-    net: Recurrent, prepared: Any, inputs: jax.Array | None, key: jax.Array, options: Options
-) -> Solution:
+def run_recurrent(net: Recurrent, prepared: Any, inputs: jax.Array | None, key: Any, options: Options) -> Solution:
     """Draw the noise and run.
 
     **Arguments**
@@ -70,45 +78,52 @@ def run_recurrent(
     - `prepared`: what `prepare_means` returns for the current.
     - `inputs`: times of input spikes since t0, (*batch, channels, capacity), or None.
     """
-    size = (options.steps, net.num_neurons, options.lanes, options.capacity)
-    drawn = draw_noise(key, net.neuron, options.driver, *size, net.weights.dtype)
-    noise = Noise(jnp.transpose(drawn.normals, (3, 0, 1, 2)), jnp.transpose(drawn.log_u, (2, 0, 1)))
+    noise = None
+    if not is_hard(net.neuron):
+        size = (options.steps, net.num_neurons, options.lanes, options.capacity)
+        drawn = draw_noise(key, net.neuron, options.driver, *size, net.weights.dtype)
+        noise = Noise(jnp.swapaxes(drawn.normals, 2, 3), jnp.swapaxes(drawn.log_u, 1, 2))
     return solution(net, run_on(net, prepared, inputs, noise, options), noise, options)
 
 
-def run_on(net: Recurrent, prepared: Any, inputs: jax.Array | None, noise: Noise, options: Options) -> Ran:
-    """Run on given noise."""
-    neuron, h, lanes, count = net.neuron, options.h, options.lanes, net.num_neurons
-    static = settings(h, options.driver, neuron.reset.keep, 1, noise.log_u.dtype)
+def run_on(net: Recurrent, prepared: Any, inputs: jax.Array | None, noise: Noise | None, options: Options) -> Ran:
+    """Run on given noise, by the engine for the wiring; no noise at a hard threshold."""
+    means = half_means(net.current, prepared, options.steps, net.num_neurons)[..., 0]
+    if net.delays is not None:
+        return _delayed(net, net.delays, means, inputs, noise, options)
+    assert noise is not None
+    return _ordered(net, means, inputs, noise, options)
+
+
+def _ordered(net: Recurrent, means: jax.Array, inputs: jax.Array | None, noise: Noise, options: Options) -> Ran:
+    neuron, lanes, count = net.neuron, options.lanes, net.num_neurons
+    static = settings(options.h, options.driver, neuron.reset.keep, 1, noise.log_u.dtype)
     times, ids = _flat_inputs(inputs, options)
     sizes = Sizes(options.steps, count, lanes, options.capacity, 0 if times is None else times.shape[1], options.trace)
-    given = Given(
-        co=coefficients(neuron, h, options.driver),
-        drive=_drive(net, prepared, options.steps),
-        start=_start(net, noise.log_u, lanes),
+    # mu1 times the current: straight in a step, with the right means over both halves
+    push, drive = neuron.mu[0] * means, (neuron.mu[0] * means[0], None)
+    if means.ndim == 3:
+        drive = 1.5 * push[:, 0] - 0.5 * push[:, 1], 2 * (push[:, 1] - push[:, 0])
+    full = lambda x: jnp.broadcast_to(x, (lanes, count))  # noqa: E731
+    zero = jnp.zeros((), noise.log_u.dtype)
+    ready = None if neuron.refractory is None else full(zero)
+    given = ordered.Given(
+        co=coefficients(neuron, options.h, options.driver),
+        drive=drive,
+        start=State(full(net.v0), full(net.i0), noise.log_u[0] - neuron.alpha, ready, jnp.broadcast_to(zero, (lanes,))),
         weights=net.synapses.values,
         input_weights=None if times is None or net.inputs is None else net.inputs.values,
         input_times=times,
     )
-    input_targets = None if net.inputs is None else net.inputs.targets
-    fixed = Fixed(neuron.mu, noise.normals, noise.log_u, net.synapses.targets, input_targets, ids)
-    return (run_plain if options.forward_mode else run_ordered)(static, sizes, given, fixed)
-
-
-def _drive(net: Recurrent, prepared: Any, steps: int) -> tuple[jax.Array, jax.Array | None]:
-    """mu1 times the current: straight in a step, with the right means over both halves."""
-    means = net.neuron.mu[0] * half_means(net.current, prepared, steps, net.num_neurons)[..., 0]
-    if means.ndim == 2:
-        return means[0], None
-    first, second = means[:, 0], means[:, 1]
-    return 1.5 * first - 0.5 * second, 2 * (second - first)
-
-
-def _start(net: Recurrent, log_u: jax.Array, lanes: int) -> State:
-    full = lambda x: jnp.broadcast_to(x, (lanes, net.num_neurons))  # noqa: E731
-    zero = jnp.zeros((), log_u.dtype)
-    ready = None if net.neuron.refractory is None else full(zero)
-    return State(full(net.v0), full(net.i0), log_u[:, 0] - net.neuron.alpha, ready, jnp.zeros(lanes, log_u.dtype))
+    fixed = ordered.Fixed(
+        mu=neuron.mu,
+        normals=jnp.moveaxis(noise.normals, 2, 0),
+        log_u=jnp.swapaxes(noise.log_u, 0, 1),
+        targets=net.synapses.targets,
+        input_targets=None if net.inputs is None else net.inputs.targets,
+        input_ids=ids,
+    )
+    return (ordered.run_plain if options.forward_mode else run_ordered)(static, sizes, given, fixed)
 
 
 def _flat_inputs(inputs: jax.Array | None, options: Options) -> tuple[jax.Array | None, jax.Array | None]:
@@ -124,30 +139,68 @@ def _flat_inputs(inputs: jax.Array | None, options: Options) -> tuple[jax.Array 
     return jnp.tile(times, (each, 1)), jnp.tile(ids, (each, 1))
 
 
-def solution(net: Recurrent, ran: Ran, noise: Noise, options: Options) -> Solution:
+def _delayed(
+    net: Recurrent, delays: jax.Array, means: jax.Array, inputs: Any, noise: Noise | None, options: Options
+) -> Ran:
+    neuron, h, dtype = net.neuron, options.h, net.weights.dtype
+    full = lambda x: jnp.broadcast_to(x, (options.lanes, net.num_neurons))  # noqa: E731
+    halves = [jnp.take(means, k, axis=-2)[..., None, :] for k in (0, 1)]
+    if noise is None:
+        kind, co = Threshold(options.per_step), threshold_coefficients(neuron, h)
+        fade = jnp.exp(-neuron.mu[0] * h / 2)
+        drive = ((fade * halves[0] + halves[1]) / (1 + fade), None)
+        start: Any = Membrane(full(net.v0), full(net.i0))
+    else:
+        kind = Escape(settings(h, options.driver, neuron.reset.keep, options.per_step, dtype))
+        co = grid_coefficients(neuron, h, options.driver)
+        drive = driven(co, halves[0], halves[1])
+        rest = None if neuron.refractory is None else full(jnp.zeros((), dtype))
+        start = GridState(full(net.v0), full(net.i0), noise.log_u[0] - neuron.alpha, rest)
+    assert net.max_delay is not None
+    plan = delayed.Plan(kind, math.ceil(net.max_delay / h) + 2, options.trace)
+    decay = decay_polynomials(neuron.mu, h)
+    direct = None
+    if inputs is not None and net.inputs is not None:
+        lanes = jnp.tile(jnp.moveaxis(inputs.reshape(-1, *inputs.shape[-2:]), 0, -1), (1, 1, options.samples or 1))
+        pairs = jnp.stack(input_pairs(jnp.swapaxes(lanes, 0, 1), decay, h, options.steps), axis=1)
+        direct = jnp.einsum("napl,pk->nalk", pairs, net.inputs.dense())
+    given = delayed.Given(co, decay, net.synapses.values, delays / h, drive, direct, start)
+    fixed = delayed.Fixed(*(noise or (None, None)), net.synapses.targets)
+    run = delayed.scan_all if options.forward_mode else run_delayed
+    out: delayed.Scanned = run(plan, given, fixed, options.steps)
+    times, counts = gather_times(out.fractions, out.counts, options.capacity, 0.0, h)
+    membrane = None if out.membrane is None else jnp.swapaxes(jnp.concatenate([start.v[None], out.membrane]), 0, 1)
+    flags = jax.lax.reduce(jax.lax.stop_gradient(out.flags), jnp.int32(0), jax.lax.bitwise_or, (1,))
+    flags = flags | jnp.where(jnp.max(counts, axis=1) > options.capacity, SPIKE_BUFFER_FULL, 0).astype(jnp.int32)
+    reached = jnp.full(options.lanes, options.steps, jnp.int32)
+    return Ran(jnp.moveaxis(times, 0, -1), counts, out.end, membrane, flags, reached)
+
+
+def solution(net: Recurrent, ran: Ran, noise: Noise | None, options: Options) -> Solution:
     """Spikes with their horizon, flags, and the trace."""
-    end, log_u = ran.end, noise.log_u
-    last = jnp.minimum(ran.counts, options.capacity)[:, None]
-    can_spike = end.s > jnp.take_along_axis(log_u, last, axis=1)[:, 0]
-    if end.ready is not None:
-        can_spike = can_spike & (end.ready <= end.r[:, None])
     lead = lambda x: x.reshape(*options.shape, *x.shape[1:])  # noqa: E731
-    flags = lead(ran.flags) | undeclared_noise(net.neuron)
-    grid = options.t0 + options.h * jnp.arange(options.steps + 1, dtype=log_u.dtype)
-    horizon = Horizon(lead(end.s), lead(can_spike))
+    horizon = None if noise is None else Horizon(*(lead(x) for x in _horizon(ran, noise.log_u)))
+    grid = options.t0 + options.h * jnp.arange(options.steps + 1, dtype=net.weights.dtype)
     return Solution(
         spikes=unchecked(lead(options.t0 + ran.times), options.t0, options.t1, horizon=horizon),
-        result=Result(flags, lead(_needed(ran, options))),
+        result=Result(lead(ran.flags) | undeclared_noise(net.neuron), lead(_needed(ran, options))),
         times=grid,
         membrane=None if ran.membrane is None else lead(jnp.swapaxes(ran.membrane, 1, 2)),
         engine="ordered" if net.delays is None else "delayed",
     )
 
 
+def _horizon(ran: Ran, log_u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Threshold variable at the end, and who can spike then: past the soft refractory part s exceeds log u."""
+    last = jnp.minimum(ran.counts, log_u.shape[0] - 1)[None]
+    can_spike = ran.end.s > jnp.take_along_axis(log_u, last, axis=0)[0]
+    rest = ran.end.ready if isinstance(ran.end, State) else ran.end.rest  # either is 0 or less once it is over
+    return ran.end.s, can_spike if rest is None else can_spike & (rest <= 0)
+
+
 def _needed(ran: Ran, options: Options) -> jax.Array:
     """The largest spike count of each sample; an estimate for one that ended early."""
     most = jnp.max(ran.counts, axis=1)
-    early = ran.reached < options.steps
     share = jnp.maximum(ran.reached, 1).astype(ran.times.dtype) / options.steps
     estimate = jnp.ceil(jnp.minimum(most.astype(share.dtype) / share, 1e6)).astype(jnp.int32)
-    return jnp.where(early, jnp.maximum(estimate, options.capacity + 1), most)
+    return jnp.where(ran.reached < options.steps, jnp.maximum(estimate, options.capacity + 1), most)

@@ -15,6 +15,7 @@ from roughspike.currents.base import AbstractCurrent, as_current
 from roughspike.networks.event_form import EventForm, event_form
 from roughspike.networks.synapses import Synapses, as_synapses
 from roughspike.neurons.lif import SLIF
+from roughspike.neurons.threshold import is_hard
 
 
 class Recurrent(eqx.Module):
@@ -39,7 +40,8 @@ class Recurrent(eqx.Module):
     - `input_weights`: (channels, neurons) or `Synapses`, what spikes from outside (`simulate(..., inputs=train)`) do.
     - `v0`, `i0`: initial potential and synaptic current, scalars or shape (neurons,).
 
-    **Raises** ValueError naming the argument for shapes that do not fit, or (concrete) delays that are not positive.
+    **Raises** ValueError naming the argument for shapes that do not fit, (concrete) delays that are not positive, or a
+    hard threshold without delays.
 
     **Reference**: Holberg & Salvi (2024), section 3.
 
@@ -120,6 +122,11 @@ def _longest(delays: jax.Array, max_delay: float | None) -> float:
 
 def _check_shapes(net: Recurrent) -> None:
     count = net.num_neurons
+    if is_hard(net.neuron) and net.delays is None:
+        raise ValueError(
+            "a hard threshold needs delays in a recurrent network (without, neurons that drive each other over the "
+            "threshold have no order): pass delays, or a neuron with an escape rate"
+        )
     if net.synapses.num_pre != count:
         raise ValueError(f"weights must have one row per neuron, {count}, got {net.synapses.num_pre}")
     if isinstance(net.current, jax.Array) and net.current.ndim > 1:

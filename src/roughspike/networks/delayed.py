@@ -1,0 +1,231 @@
+"""The engine for recurrent networks with delays of at least a step: neurons independent in a step, a ring of arrivals.
+
+A spike at the part x of step n arrives after its delay d at the part y of a later step m, n + x + d / h = m + y: in the
+ring buffer, row m, it adds w times what a unit of current that arrives at y leaves in i and in v at the end of the step
+(`decay`), exactly. Since no spike arrives in the step in which it was sent, the neurons of a step need nothing of each
+other, and the step is that of a layer (`kinds`). Spikes are delivered one by one, in a loop as long as there are
+spikes: a delivery costs as much as the neuron has synapses, no spike is ever dropped, and a quiet step costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from roughspike._types import DELAY_OUT_OF_ROOM, NOT_FINITE
+from roughspike.networks.decay import Decay, left_of_step
+from roughspike.networks.kinds import Kind, Stepped
+
+
+class Plan(NamedTuple):
+    """What a run is compiled for. `rows`: steps in the ring."""
+
+    kind: Kind
+    rows: int
+    trace: bool
+
+
+class Given(NamedTuple):
+    """What a run is differentiated in.
+
+    - `co`: coefficients of the kind; `decay`: of what arrives.
+    - `weights`, `delays`: values of `Synapses`; the delays over h, a scalar, (neurons,) or of the shape of the weights.
+    - `drive`: input current in the form of the kind, leaves (1, neurons), or (steps, 1, neurons) if it changes.
+    - `direct`: what input spikes add to i and v at the end of each step, (steps, 2, lanes, neurons), or None.
+    - `start`: state of the kind, leaves (lanes, neurons).
+    """
+
+    co: Any
+    decay: Decay
+    weights: jax.Array
+    delays: jax.Array
+    drive: Any
+    direct: jax.Array | None
+    start: Any
+
+
+class Fixed(NamedTuple):
+    """The rest. `normals`: (steps, normals, lanes, neurons); `log_u`: (intervals, lanes, neurons).
+
+    A hard threshold has neither.
+    """
+
+    normals: jax.Array | None
+    log_u: jax.Array | None
+    targets: jax.Array | None
+
+
+class Inputs(NamedTuple):
+    """Of a step: its number, drive if it changes, input spikes, noise."""
+
+    step: jax.Array
+    drive: Any
+    direct: jax.Array | None
+    normals: jax.Array | None
+
+
+class Scanned(NamedTuple):
+    """What a run leaves.
+
+    - `fractions`: (steps, slots, lanes, neurons), -1 where empty; `counts`: running, (steps, lanes, neurons).
+    - `membrane`: v at the ends of steps, (steps, lanes, neurons), or None; `end`: state of the kind.
+    - `flags` of each lane and neuron.
+    """
+
+    fractions: jax.Array
+    counts: jax.Array
+    membrane: jax.Array | None
+    end: Any
+    flags: jax.Array
+
+
+class Spike(NamedTuple):
+    """A spike: slot, lane, neuron, part of the step."""
+
+    slot: jax.Array
+    lane: jax.Array
+    neuron: jax.Array
+    x: jax.Array
+
+
+class Reach(NamedTuple):
+    """Where a spike arrives, for each synapse or (scalar) all alike: row of the ring, part y of that step, in room?"""
+
+    row: jax.Array
+    y: jax.Array
+    fits: jax.Array
+
+
+def inputs_of(given: Given, fixed: Fixed, steps: int) -> Inputs:
+    """What a scan runs over."""
+    leaf = jax.tree.leaves(given.drive)[0]
+    drive = given.drive if leaf.ndim == 3 else None
+    return Inputs(jnp.arange(steps, dtype=jnp.int32), drive, given.direct, fixed.normals)
+
+
+def scan_all(plan: Plan, given: Given, fixed: Fixed, steps: int) -> Scanned:
+    """The run with every synapse delivered in every step: for JAX's own derivative, in either mode."""
+    return run_scan(plan, given, fixed, steps, deliver_all, lean=True)[0]
+
+
+def run_scan(
+    plan: Plan, given: Given, fixed: Fixed, steps: int, deliver: Callable[..., jax.Array], lean: bool
+) -> tuple[Scanned, Any]:
+    """The scan over the grid; also what the kind keeps for its backward pass."""
+    lanes, neurons = given.start.v.shape
+    ring = jnp.zeros((plan.rows, lanes, 2, neurons), given.start.v.dtype)
+
+    def body(carry: Any, inputs: Inputs) -> Any:
+        state, ring, count, flags = carry
+        row = inputs.step % plan.rows
+        arrived = ring[row]
+        ring = ring.at[row].set(0.0)
+        out = advance(plan, given, fixed, state, arrived, count, inputs, lean)
+        fractions = jnp.stack(out.fractions)
+        count = count + jnp.sum(fractions >= 0, axis=0, dtype=jnp.int32)
+        ring = deliver(plan, given, fixed, ring, fractions, inputs.step)
+        membrane = out.state.v if plan.trace else None
+        return (out.state, ring, count, flags | out.flags), (fractions, count, membrane, out.kept)
+
+    zero = jnp.zeros((lanes, neurons), jnp.int32)
+    (end, _, _, flags), (fractions, counts, membrane, kept) = jax.lax.scan(
+        body, (given.start, ring, zero, zero), inputs_of(given, fixed, steps)
+    )
+    finite = jnp.isfinite(end.v + end.i)
+    away = ~_fits(plan, given.delays)
+    flags = flags | jnp.where(finite, 0, NOT_FINITE) | jnp.where(away, DELAY_OUT_OF_ROOM, 0)
+    return Scanned(fractions, counts, membrane, end, flags.astype(jnp.int32)), kept
+
+
+def advance(
+    plan: Plan, given: Given, fixed: Fixed, state: Any, arrived: jax.Array, count: jax.Array, inputs: Inputs, lean: bool
+) -> Stepped:
+    """One step of all neurons, with what arrived (lanes, 2, neurons)."""
+    drive = given.drive if inputs.drive is None else inputs.drive
+    on_i, on_v = arrived[:, 0], arrived[:, 1]
+    if inputs.direct is not None:
+        on_i, on_v = on_i + inputs.direct[0], on_v + inputs.direct[1]
+
+    def upcoming(slot: int) -> jax.Array:
+        assert fixed.log_u is not None
+        interval = jnp.minimum(count + slot + 1, fixed.log_u.shape[0] - 1)[None]
+        return jnp.take_along_axis(fixed.log_u, interval, axis=0, mode="promise_in_bounds")[0]
+
+    return plan.kind.step(given.co, state, (on_i, on_v), drive, inputs.normals, upcoming, lean)
+
+
+def _fits(plan: Plan, delays: jax.Array) -> jax.Array:
+    """Are all delays at least a step, and short enough for the ring?"""
+    return jnp.all((delays >= 1.0 - 1e-6) & (delays <= plan.rows - 2.0))
+
+
+def reach(plan: Plan, delay: jax.Array, x: jax.Array, step: jax.Array) -> Reach:
+    """Where a spike arrives. `delay` over h."""
+    after = x + delay
+    whole = jnp.floor(jax.lax.stop_gradient(after))
+    fits = (whole >= 1) & (whole < plan.rows)
+    row = (step + jnp.clip(whole, 1, plan.rows - 1).astype(jnp.int32)) % plan.rows
+    return Reach(row, after - whole, fits)
+
+
+def delays_of(given: Given, neuron: jax.Array) -> jax.Array:
+    """The delays of the synapses of a neuron: a scalar, or one for each."""
+    return given.delays if given.delays.ndim == 0 else given.delays[neuron]
+
+
+def each_spike(fractions: jax.Array, act: Callable[[Spike, Any], Any], carry: Any) -> Any:
+    """`act` on every spike of a step, (slots, lanes, neurons), one after the other, latest first."""
+    _, lanes, neurons = fractions.shape
+    flat = fractions.reshape(-1)
+
+    def body(loop: Any) -> Any:
+        left, flat, carry = loop
+        j = jnp.argmax(flat).astype(jnp.int32)
+        place = j % (lanes * neurons)
+        carry = act(Spike(j // (lanes * neurons), place // neurons, place % neurons, flat[j]), carry)
+        return left - 1, flat.at[j].set(-1.0), carry
+
+    count = jnp.sum(flat >= 0, dtype=jnp.int32)
+    return jax.lax.while_loop(lambda loop: loop[0] > 0, body, (count, flat, carry))[2]
+
+
+def deliver(
+    plan: Plan, given: Given, fixed: Fixed, ring: jax.Array, fractions: jax.Array, step: jax.Array
+) -> jax.Array:
+    """Write the spikes of a step into the ring."""
+    neurons = fractions.shape[2]
+
+    def act(spike: Spike, ring: jax.Array) -> jax.Array:
+        to = reach(plan, delays_of(given, spike.neuron), spike.x, step)
+        weights = jnp.where(to.fits, given.weights[spike.neuron], 0.0)
+        parts = jnp.stack([jnp.broadcast_to(unit, weights.shape) for unit in left_of_step(given.decay, to.y)])
+        if fixed.targets is None and to.row.ndim == 0:
+            return ring.at[to.row, spike.lane].add(parts * weights[None])
+        targets = jnp.arange(neurons, dtype=jnp.int32) if fixed.targets is None else fixed.targets[spike.neuron]
+        row = jnp.broadcast_to(to.row, weights.shape)
+        return ring.at[row, spike.lane, :, targets].add((parts * weights[None]).T, mode="drop")
+
+    return each_spike(fractions, act, ring)
+
+
+def deliver_all(
+    plan: Plan, given: Given, fixed: Fixed, ring: jax.Array, fractions: jax.Array, step: jax.Array
+) -> jax.Array:
+    """The same for all synapses at once, whether or not there is a spike."""
+    _, lanes, neurons = fractions.shape
+    shape = (lanes, *given.weights.shape)
+    delays = given.delays[:, None] if given.delays.ndim == 1 else given.delays
+    delays = jnp.broadcast_to(delays, given.weights.shape)[None]
+    targets = jnp.arange(neurons, dtype=jnp.int32)[None] if fixed.targets is None else fixed.targets
+    targets = jnp.broadcast_to(targets, given.weights.shape)
+    lane = jnp.broadcast_to(jnp.arange(lanes, dtype=jnp.int32)[:, None, None], shape)
+    for x in fractions:
+        to = reach(plan, delays, jnp.broadcast_to(x[:, :, None], shape), step)
+        there = to.fits & (x >= 0)[:, :, None]
+        on_i, on_v = (jnp.where(there, unit * given.weights[None], 0.0) for unit in left_of_step(given.decay, to.y))
+        where = to.row, lane, slice(None), jnp.broadcast_to(targets[None], shape)
+        ring = ring.at[where].add(jnp.stack([on_i, on_v], axis=-1), mode="drop")
+    return ring
