@@ -5,22 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 
-from roughspike.gradients.base import (
-    AbstractGradient,
-    AbstractProgram,
-    Core,
-    Inputs,
-    Known,
-    Records,
-    dense,
-    frozen,
-    without_bad,
-)
+from roughspike.gradients.base import AbstractGradient, AbstractProgram, Core, Inputs, Records
 from roughspike.gradients.direct import Direct
-from roughspike.gradients.pull import Site, pull_iteration
+from roughspike.gradients.pull import pull_continuously, pull_iteration
+from roughspike.gradients.sweep import swept
 
 
 class Adjoint(AbstractGradient):
@@ -60,75 +49,8 @@ class Adjoint(AbstractGradient):
 
     def run(self, program: AbstractProgram, inputs: Inputs) -> tuple[Core, Records, Any]:
         """Run, and store where every iteration starts if a derivative is wanted."""
-        if program.calm and not self.continuous:
+        if self.continuous:
+            return *swept(program.without_passes(), inputs, pull_continuously, None), None
+        if program.calm:
             return Direct().run(program, inputs)  # a plain scan, whose transpose in JAX is this very sweep
-        params, tables, core, records = program.prepare(inputs)
-        floats, rest = eqx.partition((params, tables, core.r, core.y), eqx.is_inexact_array)
-        core, records = _run(floats, rest, frozen(core), frozen(records), program, self.continuous)
-        return core, records, None
-
-
-@eqx.filter_custom_vjp
-def _run(floats: Any, rest: Any, core: Core, records: Records, program: AbstractProgram, continuous: bool) -> Any:
-    """All iterations."""
-    del continuous
-    (core, records), _ = _scan(floats, rest, core, records, program, keep=False)
-    return core, records
-
-
-def _scan(floats: Any, rest: Any, core: Core, records: Records, program: AbstractProgram, keep: bool) -> Any:
-    params, tables, r, y = eqx.combine(floats, rest)
-    core = eqx.tree_at(lambda c: (c.r, c.y), core, (r, y))
-
-    def body(carry, _):
-        core, records = carry
-        after, known, moved = program.locate(params, tables, program.local(tables, core), core)
-        return (after, program.store(records, known, moved)), (core.r, core.y, known) if keep else None
-
-    return jax.lax.scan(body, (core, records), None, length=program.iterations)
-
-
-@_run.def_fwd
-def _forward(perturbed: Any, floats: Any, rest: Any, core: Any, records: Any, program: Any, continuous: bool) -> Any:
-    del perturbed, continuous
-    out, starts = _scan(floats, rest, core, records, program, keep=True)
-    return out, (starts, out[0])
-
-
-@_run.def_bwd
-def _backward(
-    kept: tuple[tuple[jax.Array, Any, Known], Core],
-    cotangent: Any,
-    perturbed: Any,
-    floats: Any,
-    rest: Any,
-    core: Core,
-    records: Records,
-    program: AbstractProgram,
-    continuous: bool,
-) -> Any:
-    del core
-    starts, ended = kept
-    _, tables, r, y = eqx.combine(floats, rest)
-    wanted = eqx.filter(floats[0], perturbed[0])
-    fixed = eqx.combine(eqx.filter(floats[0], perturbed[0], inverse=True), rest[0])
-    on_core, on_records = cotangent
-    on_records = dense(on_records, records)
-    on_y = dense(on_core.y, y)
-    on_r = jnp.zeros_like(r)
-    sweep_path = any(jax.tree.leaves(perturbed[1]))
-
-    def body(carry, inputs):
-        on_r, on_y, total = carry
-        r, y, known = inputs
-        site = Site(program, wanted, fixed, program.rows(tables, known), r, y, known, continuous)
-        on_w, on_local, on_r, on_y = pull_iteration(site, on_r, on_y, on_records)
-        return (on_r, on_y, jax.tree.map(jnp.add, total, on_w)), on_local if sweep_path else None
-
-    start = (on_r, on_y, jax.tree.map(jnp.zeros_like, wanted))
-    (on_r, on_y, total), on_locals = jax.lax.scan(body, start, starts, reverse=True)
-    on_tables = jax.tree.map(jnp.zeros_like, floats[1])
-    if sweep_path and on_locals is not None:
-        on_tables = program.gather(on_tables, starts[2], on_locals)
-    on_params = eqx.combine(total, jax.tree.map(jnp.zeros_like, floats[0]))
-    return without_bad((on_params, on_tables, on_r, on_y), ended)
+        return *swept(program, inputs, pull_iteration, None), None

@@ -37,17 +37,20 @@ class Params(eqx.Module):
 
 
 class Local(eqx.Module):
-    """What one iteration reads of the path and of the stops: differentiable in every float."""
+    """What one iteration reads of the path and of the stops: differentiable in every float.
 
-    increment: jax.Array
-    area: jax.Array | None
+    `increments` and `areas` have a row for each cell that the iteration may reach, shape (1 + passes, channels).
+    """
+
+    increments: jax.Array
+    areas: jax.Array | None
     jump_r: jax.Array
     jump_size: jax.Array
     save_r: jax.Array
 
 
 _FLAGS = ("idle", "hit", "pending", "graze", "jumped", "saved", "next_cell", "to_jump", "to_save")
-_NUMBERS = ("kind", "cell", "num", "jump", "save")
+_NUMBERS = ("kind", "cell", "passed", "num", "jump", "save")
 
 
 class Known(eqx.Module):
@@ -58,8 +61,9 @@ class Known(eqx.Module):
 
     **Attributes**: `idle` (the lane has ended), `hit` (an event), `pending` (one that was due at the start already),
     `graze` (one without derivative), `jumped`, `saved`, `next_cell`, and what the stop was, if no event came first:
-    `to_jump`, `to_save`, else the end of the cell. Numbers: `kind` of the event, and the `cell`, event `num`, `jump`
-    and `save` that were next. `r` is the place at the end, `u` are the uniforms of the event.
+    `to_jump`, `to_save`, else the end of the cell. Numbers: `kind` of the event, the `cell` at the end, how many cells
+    were `passed` before it, and the event `num`, `jump` and `save` that were next. `r` is the place at the end, `u` are
+    the uniforms of the event.
     """
 
     ints: jax.Array
@@ -85,22 +89,28 @@ class Known(eqx.Module):
         return self.reals[0]
 
     @property
+    def saved_on_grid(self) -> jax.Array:
+        """Was this a save time that cuts no step?"""
+        return self.saved & ~self.to_save
+
+    @property
     def u(self) -> jax.Array:
         """Uniforms of the event."""
         return self.reals[1:]
 
 
 class Moved(NamedTuple):
-    """Where one iteration ends: place in the cell and state, and time and state before the event, if it is one."""
+    """Where one iteration ends: place in the cell and state; time of an event and state before it; state at a save."""
 
     r: jax.Array
     y: Any
     time: jax.Array
     before: Any
+    saved: Any
 
 
 class Core(eqx.Module):
-    """Where a run is. Only r and y are differentiated."""
+    """Where a run is. Only r and y are differentiated. `control` is what a controller of adaptive steps keeps."""
 
     r: jax.Array
     y: Any
@@ -115,6 +125,7 @@ class Core(eqx.Module):
     flags: jax.Array
     failed_event: jax.Array
     failed_time: jax.Array
+    control: Any = None
 
 
 class Records(eqx.Module):
@@ -147,13 +158,36 @@ def without_bad(cotangent: Any, core: Core) -> Any:
 class AbstractProgram(eqx.Module):
     """A run as a fixed number of iterations of pure functions. The loop implements it, a gradient method runs it.
 
-    An iteration is `locate` (decide, no derivative), then `replay` (move, given what was decided), then `store`.
+    An iteration passes whole cells of the grid in which nothing happens, at most `passes` of them, and then goes to the
+    next stop or event. It is `locate` (decide, no derivative), then `store`; a derivative is that of `replay` (pass and
+    move, given what was decided).
     """
 
-    iterations: eqx.AbstractVar[int]
-    has_events: eqx.AbstractVar[bool]
-    has_jumps: eqx.AbstractVar[bool]
-    calm: eqx.AbstractVar[bool]
+    passes: eqx.AbstractVar[int]
+
+    @property
+    @abc.abstractmethod
+    def has_events(self) -> bool:
+        """Is there an event function?"""
+
+    @property
+    @abc.abstractmethod
+    def has_jumps(self) -> bool:
+        """May the driver jump?"""
+
+    @property
+    @abc.abstractmethod
+    def calm(self) -> bool:
+        """Is every iteration a whole step?"""
+
+    @property
+    @abc.abstractmethod
+    def iterations(self) -> int:
+        """How many iterations a run takes at most."""
+
+    @abc.abstractmethod
+    def without_passes(self) -> AbstractProgram:
+        """The same run, one step an iteration."""
 
     @abc.abstractmethod
     def prepare(self, inputs: Inputs) -> tuple[Params, Any, Core, Records]:
@@ -166,16 +200,20 @@ class AbstractProgram(eqx.Module):
         """
 
     @abc.abstractmethod
-    def local(self, tables: Any, core: Core) -> Local:
-        """What the next iteration reads of the tables."""
+    def over(self, core: Core) -> jax.Array:
+        """Has this run come to its end, or failed?"""
 
     @abc.abstractmethod
-    def locate(self, params: Params, tables: Any, local: Local, core: Core) -> tuple[Core, Known, Moved]:
+    def locate(self, params: Params, tables: Any, core: Core) -> tuple[Core, Known, Moved]:
         """Where the next iteration leads, and what it is. Not to be differentiated."""
 
     @abc.abstractmethod
-    def replay(self, params: Params, local: Local, r: jax.Array, y: Any, known: Known, when: Any) -> Moved:
-        """The same move as a differentiable function; `when` runs work that is only needed at events."""
+    def pass_cells(self, params: Params, local: Local, r: jax.Array, y: Any, known: Known) -> tuple[jax.Array, Any]:
+        """Place and state after the cells that were passed, as a differentiable function."""
+
+    @abc.abstractmethod
+    def replay(self, params: Params, local: Local, r: jax.Array, y: Any, known: Known) -> Moved:
+        """An iteration as a differentiable function."""
 
     @abc.abstractmethod
     def end(self, local: Local, r: jax.Array, known: Known) -> jax.Array:
@@ -183,19 +221,19 @@ class AbstractProgram(eqx.Module):
 
     @abc.abstractmethod
     def rows(self, tables: Any, known: Known) -> Local:
-        """What a past iteration read of the tables."""
+        """What an iteration read of the tables."""
 
     @abc.abstractmethod
-    def gather(self, zeros: Any, known: Known, on_locals: Local) -> Any:
-        """Cotangents of the rows that all iterations read, added up into tables; `known` has a leading axis."""
+    def gather(self, tables: Any, known: Known, on_locals: Local) -> Any:
+        """`tables` plus the cotangents of the rows that iterations read; `known` has a leading axis."""
 
     @abc.abstractmethod
     def time(self, params: Params, cell: jax.Array, r: jax.Array) -> jax.Array:
         """t at a place."""
 
     @abc.abstractmethod
-    def step(self, params: Params, local: Local, cell: jax.Array, a: jax.Array, y: Any, b: jax.Array) -> Any:
-        """The flow inside a cell from place a to place b: one step of the solver."""
+    def step(self, params: Params, local: Local, known: Known, a: jax.Array, y: Any, b: jax.Array) -> Any:
+        """The flow from place a to place b of the cell in which the iteration ends: one step of the solver."""
 
     @abc.abstractmethod
     def event(self, params: Params, cell: jax.Array, r: jax.Array, y: Any) -> jax.Array:
@@ -206,8 +244,8 @@ class AbstractProgram(eqx.Module):
         """The state after an event of a kind, with its uniforms."""
 
     @abc.abstractmethod
-    def jump_move(self, operands: tuple[Params, Local, Any, jax.Array, jax.Array]) -> Any:
-        """The state after the jump of the driver in `local`; operands: params, local, y, cell, r."""
+    def jump_move(self, operands: tuple[Params, jax.Array, Any, jax.Array, jax.Array]) -> Any:
+        """The state after a jump of the driver; operands: params, size of the jump, y, cell, r."""
 
     @abc.abstractmethod
     def store(self, records: Records, known: Known, moved: Moved) -> Records:

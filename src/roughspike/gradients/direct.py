@@ -13,17 +13,11 @@ from roughspike.gradients.base import (
     AbstractProgram,
     Core,
     Inputs,
-    Known,
-    Local,
-    Moved,
-    Params,
     Records,
     dense,
-    frozen,
     without_bad,
 )
-from roughspike.gradients.blocks import scan_in_blocks
-from roughspike.gradients.lazy import when_reverse
+from roughspike.gradients.sweep import Pulled, Site, swept
 
 
 class Direct(AbstractGradient):
@@ -54,83 +48,48 @@ class Direct(AbstractGradient):
 
     def run(self, program: AbstractProgram, inputs: Inputs) -> tuple[Core, Records, Any]:
         """Scan, in blocks if asked for."""
+        if not program.calm:
+            return *swept(program, inputs, pull_replay, self.checkpoints), None
         floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
-        core, records = _guarded(floats, rest, program, self.checkpoints or 1)
-        return core, records, None
+        return *_calm(floats, rest, program, self.checkpoints or 1), None
+
+
+def pull_replay(site: Site, q: jax.Array, p: Any, on_records: Records) -> Pulled:
+    """The transpose of an iteration and of what it wrote down, by JAX."""
+    program, known = site.program, site.known
+    kinds = jnp.zeros(on_records.times.shape, jnp.int32)
+    blank = Records(*jax.tree.map(jnp.zeros_like, (on_records.times, kinds, on_records.states, on_records.ys)))
+
+    def again(w, local, r, y):
+        moved = program.replay(eqx.combine(w, site.fixed), local, r, y, known)
+        records = program.store(blank, known, moved)
+        return moved.r, moved.y, eqx.filter(records, eqx.is_inexact_array)
+
+    _, back = jax.vjp(again, site.wanted, site.local, site.r, site.y)
+    return Pulled(*back((q, p, on_records)))
 
 
 @eqx.filter_custom_vjp
-def _guarded(floats: Inputs, rest: Inputs, program: AbstractProgram, blocks: int) -> tuple[Core, Records]:
-    """The run; its derivative is that of `_run`, except that a run that failed does not poison a batch."""
-    return _run(eqx.combine(floats, rest), program, blocks)
+def _calm(floats: Inputs, rest: Inputs, program: AbstractProgram, blocks: int) -> tuple[Core, Records]:
+    """A run of whole steps; its derivative is that of the scan, but a run that failed does not poison a batch."""
+    return program.run_calm(*program.prepare(eqx.combine(floats, rest)), blocks)
 
 
-@_guarded.def_fwd
+@_calm.def_fwd
 def _forward(perturbed: Any, floats: Inputs, rest: Inputs, program: AbstractProgram, blocks: int) -> Any:
     wanted, fixed = eqx.filter(floats, perturbed), eqx.filter(floats, perturbed, inverse=True)
 
     def run(wanted):
-        core, records = _run(eqx.combine(wanted, fixed, rest), program, blocks)
-        out = (core, records)
-        return _smooth(*out), out
+        core, records = program.run_calm(*program.prepare(eqx.combine(wanted, fixed, rest)), blocks)
+        return (core.y, records.ys), (core, records)
 
     _, back, out = jax.vjp(run, wanted, has_aux=True)
     return out, (back, out)
 
 
-@_guarded.def_bwd
+@_calm.def_bwd
 def _backward(kept: Any, cotangent: Any, perturbed: Any, floats: Inputs, rest: Any, program: Any, blocks: int) -> Any:
     del perturbed, rest, program, blocks
-    back, out = kept
-    pulled = back(dense(_smooth(*cotangent), _smooth(*out)))[0]
-    return eqx.combine(without_bad(pulled, out[0]), jax.tree.map(jnp.zeros_like, floats))
-
-
-def _smooth(core: Core, records: Records) -> tuple[Any, ...]:
-    """What of a run has a derivative."""
-    return core.y, records.times, records.states, records.ys
-
-
-def _run(inputs: Inputs, program: AbstractProgram, blocks: int) -> tuple[Core, Records]:
-    params, tables, core, records = program.prepare(inputs)
-    if program.calm:
-        return program.run_calm(params, tables, core, records, blocks)
-
-    def body(carry, _):
-        core, records = carry
-        local = program.local(tables, core)
-        stopped = frozen((params, tables, local, core))
-        after, known, moved = program.locate(*stopped)
-        moved = attach(program, params, local, core, known, moved)
-        after = eqx.tree_at(lambda c: (c.r, c.y), after, (moved.r, moved.y))
-        return (after, program.store(records, known, moved)), None
-
-    return scan_in_blocks(body, (core, records), None, program.iterations, blocks)[0]
-
-
-def attach(program: AbstractProgram, params: Params, local: Local, core: Core, known: Known, moved: Moved) -> Moved:
-    """`moved` with the derivative of `program.replay`."""
-    given = (params, local, core.r, core.y)
-    floats, rest = eqx.partition(given, eqx.is_inexact_array)
-    arrays, static = eqx.partition(rest, eqx.is_array)
-
-    @jax.custom_vjp
-    def run(floats, arrays, known, moved):
-        del floats, arrays, known
-        return moved
-
-    def forward(floats, arrays, known, moved):
-        return moved, (floats, arrays, known)
-
-    def backward(kept, cotangent):
-        floats, arrays, known = kept
-
-        def again(floats):
-            params, local, r, y = eqx.combine(floats, arrays, static)
-            return program.replay(params, local, r, y, known, when_reverse)
-
-        on_floats = jax.vjp(again, floats)[1](cotangent)[0]
-        return on_floats, None, None, jax.tree.map(jnp.zeros_like, cotangent)
-
-    run.defvjp(forward, backward)
-    return run(floats, arrays, known, jax.lax.stop_gradient(moved))
+    (back, (core, records)), (on_core, on_records) = kept, cotangent
+    pulled = back(dense((on_core.y, on_records.ys), (core.y, records.ys)))[0]
+    return eqx.combine(without_bad(pulled, core), jax.tree.map(jnp.zeros_like, floats))

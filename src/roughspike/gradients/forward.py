@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from roughspike.gradients.base import AbstractGradient, AbstractProgram, Core, Inputs, Records, frozen, without_bad
-from roughspike.gradients.lazy import when
+from roughspike.gradients.sweep import Blocks, run_plainly
 
 
 class Sensitivities(NamedTuple):
@@ -75,13 +75,7 @@ def _run(floats: Inputs, rest: Inputs, program: AbstractProgram) -> tuple[Core, 
     params, tables, core, records = program.prepare(eqx.combine(floats, rest))
     if program.calm:
         return program.run_calm(params, tables, core, records, 1)
-
-    def body(carry, _):
-        core, records = carry
-        core, known, moved = program.locate(params, tables, program.local(tables, core), core)
-        return (core, program.store(records, known, moved)), None
-
-    return jax.lax.scan(body, (core, records), None, length=program.iterations)[0]
+    return run_plainly(program, params, tables, core, records)
 
 
 @_run.def_fwd
@@ -164,13 +158,11 @@ def _moving(program: AbstractProgram, inputs: Inputs) -> _Outputs:
     if program.calm:
         return _outputs(*program.run_calm(params, tables, core, records, 1))
 
-    def body(carry, _):
+    def iteration(carry):
         core, records = carry
-        local = program.local(tables, core)
-        after, known, _ = program.locate(*frozen((params, tables, local, core)))
-        moved = program.replay(params, local, core.r, core.y, known, when)
+        after, known, _ = program.locate(*frozen((params, tables, core)))
+        moved = program.replay(params, program.rows(tables, known), core.r, core.y, known)
         after = eqx.tree_at(lambda c: (c.r, c.y), after, (moved.r, moved.y))
         return (after, program.store(records, known, moved)), None
 
-    core, records = jax.lax.scan(body, (core, records), None, length=program.iterations)[0]
-    return _outputs(core, records)
+    return _outputs(*Blocks.of(program).run(program, iteration, (core, records))[1])

@@ -18,41 +18,52 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from roughspike.gradients.base import AbstractProgram, Known, Local, Records
+from roughspike.gradients.base import Local, Records
 from roughspike.gradients.lazy import when
+from roughspike.gradients.sweep import Pulled, Site
 
 
-class Site(NamedTuple):
-    """What an iteration was: parameters, rows of the path, place and state at its start, decisions."""
+def pull_iteration(site: Site, q: jax.Array, p: Any, on_records: Records) -> Pulled:
+    """The exact adjoint of an iteration: of its end, then of the cells that it passed."""
+    program, known = site.program, site.known
+    if not program.passes:
+        return _pull_end(site, q, p, on_records, _discrete_flow)
 
-    program: AbstractProgram
-    wanted: Any
-    fixed: Any
-    local: Local
-    r: jax.Array
-    y: Any
-    known: Known
-    continuous: bool
+    def passing(w, local, r, y):
+        return program.pass_cells(eqx.combine(w, site.fixed), local, r, y, known)
+
+    (r, y), pull_passing = jax.vjp(passing, site.wanted, site.local, site.r, site.y)
+    end = _pull_end(site._replace(r=r, y=y), q, p, on_records, _discrete_flow)
+    start = Pulled(*pull_passing((end.r, end.y)))
+    return start._replace(w=_plus(start.w, end.w), local=_plus(start.local, end.local))
 
 
-def pull_iteration(site: Site, q: jax.Array, p: Any, on_records: Records) -> tuple[Any, Local, jax.Array, Any]:
-    """Cotangents of w, of the rows of the path, and of r and y at the start."""
+def pull_continuously(site: Site, q: jax.Array, p: Any, on_records: Records) -> Pulled:
+    """The adjoint equations between stops by their own rule; for a program without passes."""
+    return _pull_end(site, q, p, on_records, _continuous_flow)
+
+
+def _pull_end(site: Site, q: jax.Array, p: Any, on_records: Records, flow: Any) -> Pulled:
+    """The adjoint of the last piece of an iteration and of what comes at its end."""
     known, program = site.known, site.program
     safe = eqx.combine(site.wanted, site.fixed).safe
     site = site._replace(y=_where(known.idle, safe, site.y))
     idle_q, idle_p = q, p
-    if jax.tree.leaves(on_records.ys)[0].shape[0]:
-        p = jax.tree.map(lambda p, x: p + jnp.where(known.saved, _row(x, known.save), 0.0), p, on_records.ys)
+    saves = jax.tree.leaves(on_records.ys)[0].shape[0]
+    if saves:
+        cut = known.saved & known.to_save
+        p = jax.tree.map(lambda p, x: p + jnp.where(cut, _row(x, known.save), 0.0), p, on_records.ys)
     q = jnp.where(known.next_cell, jnp.zeros_like(q), q)
     end, pull_end = jax.vjp(lambda local, r: program.end(local, r, known), site.local, site.r)
-    y1, velocity, pull_flow = (_continuous_flow if site.continuous else _discrete_flow)(site, end)
+    y1, velocity, pull_flow = flow(site, end)
     on_w, on_local = jax.tree.map(jnp.zeros_like, (site.wanted, site.local))
     if program.has_events:
-        at_event = lambda _: _event(site, y1, velocity(), end, p, q, on_records)  # noqa: E731
-        on_w, p, q = when(known.hit, at_event, None, (on_w, p, q))
+        at_event = lambda: _event(site, y1, velocity(), end, p, q, on_records)  # noqa: E731
+        on_w, p, q = when(known.hit, at_event, (on_w, p, q))
     if program.has_jumps:
-        at_jump = lambda _: _jump(site, y1, end, on_w, p, q)  # noqa: E731
-        on_w, on_local, p, q = when(known.jumped, at_jump, None, (on_w, on_local, p, q))
+        at_jump = lambda: _jump(site, y1, end, on_w, p, q)  # noqa: E731
+        on_w, size, p, q = when(known.jumped, at_jump, (on_w, on_local.jump_size, p, q))
+        on_local = eqx.tree_at(lambda x: x.jump_size, on_local, size)
     from_flow = pull_flow(p)
     # the place of an event is not that of a stop: `_event` has dealt with it
     own_place = known.hit & ~known.pending
@@ -60,7 +71,20 @@ def pull_iteration(site: Site, q: jax.Array, p: Any, on_records: Records) -> tup
     on_w = _nothing_if(known.idle, _plus(on_w, from_flow.w))
     on_local = _nothing_if(known.idle, _plus(_plus(on_local, from_flow.local), from_end[0]))
     on_r = jnp.where(known.idle, idle_q, from_flow.r + from_end[1])
-    return on_w, on_local, on_r, _where(known.idle, idle_p, from_flow.y)
+    pulled = Pulled(on_w, on_local, on_r, _where(known.idle, idle_p, from_flow.y))
+    if not saves:
+        return pulled
+    return when(known.saved_on_grid, lambda: _plus(pulled, _save_on_grid(site, on_records)), pulled)
+
+
+def _save_on_grid(site: Site, on_records: Records) -> Pulled:
+    """A state that is written down at the end of a whole step, and the place of that save time."""
+
+    def saved(w, local, r, y):
+        return site.program.step(eqx.combine(w, site.fixed), local, site.known, r, y, local.save_r)
+
+    on_saved = jax.tree.map(lambda x: _row(x, site.known.save), on_records.ys)
+    return Pulled(*jax.vjp(saved, site.wanted, site.local, site.r, site.y)[1](on_saved))
 
 
 def _row(table: jax.Array, k: jax.Array) -> jax.Array:
@@ -103,11 +127,11 @@ def _event(site: Site, y1: Any, v: Any, end: jax.Array, p: Any, q: jax.Array, on
 def _jump(site: Site, y1: Any, end: jax.Array, on_w: Any, p: Any, q: jax.Array):
     """The jump of the adjoint at a jump of the driver: along the transposed, linearised Marcus flow."""
 
-    def move(w, local, y, s):
-        return site.program.jump_move((eqx.combine(w, site.fixed), local, y, site.known.cell, s))
+    def move(w, size, y, s):
+        return site.program.jump_move((eqx.combine(w, site.fixed), size, y, site.known.cell, s))
 
-    more, on_local, on_y, on_s = jax.vjp(move, site.wanted, site.local, y1, end)[1](p)
-    return _plus(on_w, more), on_local, on_y, q + on_s
+    more, on_size, on_y, on_s = jax.vjp(move, site.wanted, site.local.jump_size, y1, end)[1](p)
+    return _plus(on_w, more), on_size, on_y, q + on_s
 
 
 class FromFlow(NamedTuple):
@@ -122,10 +146,10 @@ class FromFlow(NamedTuple):
 
 def _discrete_flow(site: Site, end: jax.Array):
     """The solver's step, its velocity at the end, and its transpose."""
-    program, cell = site.program, site.known.cell
+    program, known = site.program, site.known
 
     def step(w, local, r, y, end):
-        return program.step(eqx.combine(w, site.fixed), local, cell, r, y, end)
+        return program.step(eqx.combine(w, site.fixed), local, known, r, y, end)
 
     given = (site.wanted, site.local, site.r, site.y)
     y1, back = jax.vjp(step, *given, end)
@@ -135,14 +159,14 @@ def _discrete_flow(site: Site, end: jax.Array):
 
 def _continuous_flow(site: Site, end: jax.Array):
     """dp/ds = -(grad F)' p by the trapezoidal rule, with F = dy/ds along the stored path."""
-    program, cell = site.program, site.known.cell
+    program, known = site.program, site.known
 
     def velocity(w, local, s, y):
         params = eqx.combine(w, site.fixed)
-        move = lambda to: program.step(params, local, cell, s, y, to)  # noqa: E731
+        move = lambda to: program.step(params, local, known, s, y, to)  # noqa: E731
         return jax.jvp(move, (s,), (jnp.ones_like(s),))[1]
 
-    y1 = program.step(eqx.combine(site.wanted, site.fixed), site.local, cell, site.r, site.y, end)
+    y1 = program.step(eqx.combine(site.wanted, site.fixed), site.local, known, site.r, site.y, end)
     f0, back0 = jax.vjp(lambda w, local, y: velocity(w, local, site.r, y), site.wanted, site.local, site.y)
     f1, back1 = jax.vjp(lambda w, local, y: velocity(w, local, end, y), site.wanted, site.local, y1)
     length = end - site.r

@@ -103,10 +103,13 @@ def _measure(sde: EventSDE, t: Any, kind: Any, y: Any, u: Any, args: Any, rough:
     epsilon = float(jnp.finfo(dtype).eps)
     rounding = 1e3 * epsilon * (jnp.abs(gradient) @ jnp.abs(flat) + size)
     by_a_jump = value > jnp.maximum(rounding, epsilon**0.5 * size)
-    flat_crossing = ~by_a_jump & (slope <= epsilon**0.5 * size)
     flags = jnp.zeros((), jnp.int32)
     noise = commutator = jnp.zeros((), dtype)
     after = transition(flat)
+    # a gradient may be small everywhere: also compare with what the event function changes by along the transition
+    moved = jnp.linalg.norm(after - flat)
+    chord = jnp.abs(event(t, after)[kind] - value) * jnp.linalg.norm(mu) / jnp.where(moved > 0, moved, jnp.inf)
+    flat_crossing = ~by_a_jump & (slope <= epsilon**0.5 * (size + chord))
     if rough and sde.diffusion is not None:
         is_rough = jnp.asarray(rough)
         sigma = columns(flat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
+
+_FEW = 4  # channels of a product that is written out
 
 
 class AbstractJump(eqx.Module):
@@ -79,7 +82,11 @@ def product(sigma: Any, dx: jax.Array) -> Any:
     """sigma dX: sigma is a lineax operator, or has the structure of y with the channels as last axis of each leaf."""
     if isinstance(sigma, lineax.AbstractLinearOperator):
         return sigma.mv(dx)
-    return jax.tree.map(lambda leaf: jnp.tensordot(leaf, dx, axes=1), sigma)
+    if dx.shape[0] > _FEW:
+        return jax.tree.map(lambda leaf: jnp.tensordot(leaf, dx, axes=1), sigma)
+    # written out it melts into what is around it, where a call of a matrix product costs more than a step
+    columns = lambda leaf: [leaf[..., k] * dx[k] for k in range(dx.shape[0])]  # noqa: E731
+    return jax.tree.map(lambda leaf: functools.reduce(jnp.add, columns(leaf)), sigma)
 
 
 def _runge_kutta(flow: Callable[[Any], Any], h: float) -> Callable[[Any, Any], Any]:

@@ -6,7 +6,7 @@ Every kind has a status:
 |---|---|---|
 | ARMED | it was negative | as soon as it is >= 0 |
 | DISARMED | it is >= 0 and was not negative since it fired, or since the start | not before it was negative |
-| SURFACE | it is 0 up to rounding: at the start, or after its own transition | if it first falls, then rises |
+| SURFACE | it is 0 up to rounding, and falls: at the start, or after its own transition | when it has risen again |
 """
 
 from __future__ import annotations
@@ -48,21 +48,36 @@ def settle(status: jax.Array, before: jax.Array, value: jax.Array, moved: jax.Ar
     return jnp.where(moved, new, status).astype(jnp.int32)
 
 
-def initial_status(value: jax.Array) -> jax.Array:
-    """Status at t0."""
-    return jnp.where(value < 0, ARMED, jnp.where(value == 0, SURFACE, DISARMED)).astype(jnp.int32)
+def initial_status(value: jax.Array, slope: jax.Array) -> jax.Array:
+    """Status at t0, where the event functions have a slope along the flow."""
+    on_surface = jnp.where(slope < 0, SURFACE, DISARMED)
+    return jnp.where(value < 0, ARMED, jnp.where(value == 0, on_surface, DISARMED)).astype(jnp.int32)
 
 
-def suspects(status: jax.Array, before: jax.Array, value: jax.Array) -> jax.Array:
-    """Kinds that may have an event on a piece, judged by its ends alone."""
-    return ((status == ARMED) & (value >= 0)) | ((status == SURFACE) & (value >= before))
+def suspects(status: jax.Array, before: jax.Array, value: jax.Array, moved: jax.Array) -> jax.Array:
+    """Kinds that have an event on a piece, judged by its ends."""
+    return ((status == ARMED) & (value >= 0)) | ((status == SURFACE) & (value >= before) & moved)
+
+
+def due(status: jax.Array, value: jax.Array) -> jax.Array:
+    """Kinds whose event is due where the piece starts."""
+    return (status == ARMED) & (value >= 0)
+
+
+class Along(NamedTuple):
+    """The system on one cell: `flow(r, y, r1)` is one step, `velocity(r, y)` dy/dr at its start, then the functions
+    `event(r, y)`, `transition(r, y, kind, u)` and `uniforms(kind)`; r is the place in the cell.
+    """
+
+    flow: Callable[[jax.Array, Any, jax.Array], Any]
+    velocity: Callable[[jax.Array, Any], Any]
+    event: Callable[[jax.Array, Any], jax.Array]
+    transition: Callable[[jax.Array, Any, jax.Array, jax.Array], Any]
+    uniforms: Callable[[jax.Array], jax.Array]
 
 
 def fire(
-    step: Callable[[jax.Array, Any, jax.Array], Any],
-    event: Callable[[jax.Array, Any], jax.Array],
-    transition: Callable[[jax.Array, Any, jax.Array, jax.Array], Any],
-    uniforms: Callable[[jax.Array], jax.Array],
+    along: Along,
     start: tuple[jax.Array, Any],
     end: tuple[jax.Array, Any],
     status: jax.Array,
@@ -70,19 +85,17 @@ def fire(
 ) -> Fired:
     """The earliest event on a piece; of kinds that come at the same time, the one of lowest index.
 
-    `step(r, y, r1)` flows, `event(r, y)`, `transition(r, y, kind, u)`, `uniforms(kind)`; r is the place in the cell.
     `start`, `end`: r and y at the ends of the piece; `values`: the event functions there.
     """
     (r0, y0), (r1, y1), (e0, e1) = start, end, values
-    length = r1 - r0
+    length, one = r1 - r0, jnp.ones_like(r0)
     surface = status == SURFACE
-    pending = (status == ARMED) & (e0 >= 0)
+    pending = due(status, e0)
     now = jnp.any(pending)
-    _, slope0 = jax.jvp(lambda r: event(r, step(r0, y0, r)), (r0,), (jnp.ones_like(r0),))
-    cross = suspects(status, e0, e1) & (~surface | (slope0 * length < 0))
+    cross = suspects(status, e0, e1, length > 0)
 
-    # of a kind on the surface the root at the start is divided out
     def share(x, e):
+        """Of a kind that starts on the surface, and falls, the root at the start is divided out."""
         return jnp.where(surface, (e - e0) / x, e)
 
     def highest(e):
@@ -90,26 +103,29 @@ def fire(
 
     def at(x):
         r = r0 + x * length
-        return highest(share(x, event(r, step(r0, y0, r))))
+        return highest(share(x, along.event(r, along.flow(r0, y0, r))))
 
-    at_zero = highest(jnp.where(surface, slope0 * length, e0))
-    one = jnp.ones_like(r0)
+    at_zero = highest(jnp.where(surface, e0 - e1, e0))
     x = first_root(at, at_zero, highest(share(one, e1)), jnp.any(cross) & ~now)
     r = jnp.where(now, r0, jnp.where(x == 1, r1, r0 + x * length))
+
+    def arrive(r):
+        y = along.flow(r0, y0, r)
+        return y, along.event(r, y)
+
     # the flow and, along it, the event functions and the transition, with their derivatives in r
-    before, velocity = jax.jvp(lambda r: step(r0, y0, r), (r,), (one,))
-    e_before, rate = jax.jvp(event, (r, before), (one, velocity))
+    (before, e_before), (velocity, rate) = jax.jvp(arrive, (r,), (one,))
     found = share(jnp.where(now, one, x), e_before)
-    due = jnp.where(now, pending, cross & (found >= jnp.minimum(highest(found), 0.0)))
-    kind = jnp.argmax(due).astype(jnp.int32)
-    u = uniforms(kind)
+    first = jnp.where(now, pending, cross & (found >= jnp.minimum(highest(found), 0.0)))
+    kind = jnp.argmax(first).astype(jnp.int32)
+    u = along.uniforms(kind)
 
     def jump(r, before):
-        after = transition(r, before, kind, u)
-        return event(r, after), after
+        after = along.transition(r, before, kind, u)
+        return along.event(r, after), after
 
     e_after, rate_after, after = jax.jvp(jump, (r, before), (one, velocity), has_aux=True)
-    _, leaving = jax.jvp(lambda s: event(s, step(r, after, s)), (r,), (one,))
+    _, leaving = jax.jvp(along.event, (r, after), (one, along.velocity(r, after)))
     epsilon = float(jnp.finfo(r.dtype).eps)
     scale = jnp.abs(e0) + jnp.abs(e1)
     graze = ~now & (rate[kind] * length <= epsilon**0.5 * scale[kind])
@@ -120,11 +136,12 @@ def fire(
     change = e_after - jnp.where(own & ~now, e_before, 0.0)
     stays = jnp.abs(change) <= small
     rising = stays & (leaving >= 0) & (jnp.abs(rate_after - rate) > 1e-6 * jnp.abs(rate))
-    of_own = jnp.where(stays, SURFACE, jnp.where(change < 0, ARMED, DISARMED))
+    on_surface = jnp.where(leaving < 0, SURFACE, DISARMED)
+    of_own = jnp.where(stays, on_surface, jnp.where(change < 0, ARMED, DISARMED))
     # the others: where the piece, then the transition, leaves them
     middle = settle(status, e0, e_before, r > r0)
     kept = (middle == SURFACE) & (jnp.abs(e_after - e_before) <= small)
-    of_other = jnp.where(kept, SURFACE, settle(middle, e_before, e_after, jnp.array(True)))
+    of_other = jnp.where(kept, on_surface, settle(middle, e_before, e_after, jnp.array(True)))
     on_other = (middle == ARMED) & (jnp.abs(e_after) <= small) & (e_before < -small)
     landed = jnp.any(jnp.where(own, rising, on_other))
 

@@ -1,7 +1,9 @@
-"""The loop: one iteration goes to the next grid point, driver jump, save time or event, whichever comes first.
+"""The loop: one iteration goes to the next event, driver jump or save time, or a few cells of the grid, if none comes.
 
-Time is (cell, r): the cell of the grid and the part r in [0, 1] of it that has passed. A cell, a jump, a save time
-off the grid and an event each use up at most one iteration, so the number of iterations is known beforehand.
+Time is (cell, r): the cell of the grid and the part r in [0, 1] of it that has passed. An iteration first passes whole
+cells in which nothing happens, then goes to the next stop. What it costs to look for an event and to write it down
+is so shared by several steps, and still every lane of a batch has its own time. A jump, a save time and an event each
+end at most one iteration, so the number of iterations is known beforehand.
 
 | reached | then |
 |---|---|
@@ -13,40 +15,44 @@ off the grid and an event each use up at most one iteration, so the number of it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from roughspike.gradients.base import AbstractProgram, Core, Inputs, Known, Local, Moved, Params, Records, frozen
+from roughspike.gradients.base import Core, Inputs, Known, Local, Moved, Params, Records, frozen
 from roughspike.gradients.blocks import scan_in_blocks
 from roughspike.gradients.lazy import when
-from roughspike.solve.crossing import fire, initial_status, missed, settle, suspects
+from roughspike.solve.crossing import Fired, due, fire, initial_status, missed, settle, suspects
+from roughspike.solve.parts import GridProgram
 from roughspike.solve.result import CHATTERING, EVENT_BUFFER_FULL, GRAZE, JUMP_BUFFER_FULL, NOT_FINITE, SOLVER_FAILED
 from roughspike.solve.stepping import Piece, one_step
-from roughspike.solve.stops import Tables, make_tables
-
-GRID, JUMP, SAVE = 0, 1, 2
+from roughspike.solve.stops import GRID, JUMP, SAVE, Tables, make_tables
 
 
-class EventLoop(AbstractProgram):
+class Reached(NamedTuple):
+    """A piece of the path to the next stop, after `passed` cells: its start (r, y, value), the status there, its end.
+
+    `stop` says what is there, `fine` whether the solver succeeded. A step may be `refused`: then nothing has moved.
+    """
+
+    passed: jax.Array
+    r: jax.Array
+    y: Any
+    value: jax.Array
+    status: jax.Array
+    end: jax.Array
+    stop: jax.Array
+    y1: Any
+    value1: jax.Array
+    fine: jax.Array
+    refused: jax.Array
+    control: Any = None
+
+
+class EventLoop(GridProgram):
     """A run of an event SDE on a uniform grid."""
-
-    solver: diffrax.AbstractSolver
-    jumps: Any
-    steps: int = eqx.field(static=True)
-    num_kinds: int = eqx.field(static=True)
-    has_events: bool = eqx.field(static=True)
-    has_jumps: bool = eqx.field(static=True)
-    num_jumps: int = eqx.field(static=True)
-    num_saves: int = eqx.field(static=True)
-    num_uniforms: int = eqx.field(static=True)
-    max_events: int = eqx.field(static=True)
-    iterations: int = eqx.field(static=True)
-    noisy: bool = eqx.field(static=True)
-    calm: bool = eqx.field(static=True)
 
     # ------------------------------------------------------------------------------------------------ preparation
 
@@ -58,12 +64,11 @@ class EventLoop(AbstractProgram):
         path = None
         if inputs.driver is not None:
             path = inputs.driver.realise(driver_key, t0, inputs.t1, self.steps, t0.dtype)
-        uniforms = self._uniforms(uniform_key, t0.dtype)
+        uniforms = self.draw_uniforms(uniform_key, t0.dtype)
         tables = make_tables(path, t0, h, self.steps, inputs.save_at, uniforms)
         params = Params(inputs.sde, inputs.args, t0, h, jax.lax.stop_gradient(y0))
         count, zero = jnp.zeros((), jnp.int32), jnp.zeros_like(t0)
-        value = self.event(params, count, zero, jax.lax.stop_gradient(y0))
-        value = jax.lax.stop_gradient(value)
+        value, slope = self._at_start(*frozen((params, tables, zero, y0)))
         lost = count if path is None else jnp.where(path.overflow, JUMP_BUFFER_FULL, 0).astype(jnp.int32)
         core = Core(
             r=zero,
@@ -73,7 +78,7 @@ class EventLoop(AbstractProgram):
             save=count,
             num=count,
             counts=jnp.zeros(self.num_kinds, jnp.int32),
-            status=initial_status(value),
+            status=initial_status(value, slope),
             value=value,
             halted=jnp.zeros((), bool),
             flags=lost,
@@ -89,6 +94,12 @@ class EventLoop(AbstractProgram):
         )
         return params, tables, core, records
 
+    def _at_start(self, params: Params, tables: Tables, r: jax.Array, y0: Any) -> tuple[jax.Array, jax.Array]:
+        """Event functions at t0, and their slopes."""
+        cell = jnp.zeros((), jnp.int32)
+        velocity = self.velocity(params, tables.piece(cell), cell, r, y0)
+        return jax.jvp(lambda r, y: self.event(params, cell, r, y), (r, y0), (jnp.ones_like(r), velocity))
+
     def run_calm(
         self, params: Params, tables: Tables, core: Core, records: Records, blocks: int
     ) -> tuple[Core, Records]:
@@ -98,7 +109,7 @@ class EventLoop(AbstractProgram):
         def body(carry, inputs):
             y, ys = carry
             cell, increment, area = inputs
-            start = params.t0 + cell.astype(params.h.dtype) * params.h
+            start = self.start(params, cell)
             piece = Piece(increment, area) if self.noisy else None
             y, _ = one_step(self.solver, params.sde, params.args, start, params.h, piece, 0.0, y, 1.0)
             if self.num_saves:
@@ -118,33 +129,28 @@ class EventLoop(AbstractProgram):
         core = eqx.tree_at(where, core, (y, core.cell + self.steps, flags, time, bad))
         return core, eqx.tree_at(lambda r: r.ys, records, ys)
 
-    def local(self, tables: Tables, core: Core) -> Local:
-        """The cell, the next jump and the next save time."""
-        return tables.local(core.cell, core.jump, core.save)
-
     # ---------------------------------------------------------------------------------------------- one iteration
 
-    def locate(self, params: Params, tables: Tables, local: Local, core: Core) -> tuple[Core, Known, Moved]:
-        """Flow to the next stop, or to the first event before it."""
-        idle = core.halted | (core.cell >= self.steps)
-        y = _where(idle, params.safe, core.y)
-        end, stop = self._stop(tables, local, core, idle)
-        cell = jnp.minimum(core.cell, self.steps - 1)
-        y1, fine = self._step(params, local, cell, core.r, y, end)
-        value = self.event(params, cell, end, y1)
-        finite = _finite(y1) & _finite(value)
-        fired = self._fired(params, tables, local, core, cell, y, end, y1, value, idle, finite)
-        bad = ~idle & ~fired.pending & ~(finite & fine & _finite(fired.after))
-        hit = fired.hit & ~bad
-        full = hit & (core.num >= self.max_events)
+    def locate(self, params: Params, tables: Tables, core: Core) -> tuple[Core, Known, Moved]:
+        """Pass cells, then flow to the next stop, or to the first event before it."""
+        over = self.over(core)
+        at = self.reach(params, tables, core, over)
+        idle = over | at.refused
+        cell, end, r = jnp.minimum(core.cell, self.steps - 1) + at.passed, at.end, at.r
+        finite = _finite(at.y1) & _finite(at.value1)
+        start = eqx.tree_at(lambda c: (c.r, c.y, c.value, c.status), core, (r, at.y, at.value, at.status))
+        fired = self._fired(params, tables, start, cell, at, idle, finite)
+        bad = ~idle & ~fired.pending & ~(finite & at.fine & _finite(fired.after))
+        full = fired.hit & ~bad & (core.num >= self.max_events)
         stay = idle | bad | full
-        hit = hit & ~full
-        jumped = ~stay & ~hit & (stop == JUMP)
+        hit = fired.hit & ~stay
+        jumped = ~stay & ~hit & (at.stop == JUMP)
         if self.num_jumps:
-            fired = self._jump(params, local, cell, jumped, fired)
+            size = tables.local(cell, 1, core.jump, core.save).jump_size
+            fired = self._jump(params, size, cell, jumped, fired)
             bad = bad | (jumped & ~_finite(fired.after))
         reached = ~stay & ~hit & ~jumped
-        saved = reached & tables.save_due(core.cell, core.save, end)
+        saved = reached & tables.save_due(cell, core.save, end)
         next_cell = reached & (end >= 1)
         known = Known.of(
             r=fired.r,
@@ -156,42 +162,99 @@ class EventLoop(AbstractProgram):
             jumped=jumped,
             saved=saved,
             next_cell=next_cell,
-            to_jump=stop == JUMP,
-            to_save=stop == SAVE,
+            to_jump=at.stop == JUMP,
+            to_save=at.stop == SAVE,
             kind=fired.kind,
             cell=cell,
+            passed=at.passed,
             num=core.num,
             jump=core.jump,
             save=core.save,
         )
-        r = jnp.where(stay, core.r, jnp.where(next_cell, 0.0, fired.r))
-        moved = Moved(
-            r.astype(core.r.dtype),
-            _where(stay, core.y, fired.after),
-            self.time(params, cell, fired.r),
-            fired.before,
-        )
-        new_flags = jnp.where(bad & fine, NOT_FINITE, 0) | jnp.where(bad & ~fine, SOLVER_FAILED, 0)
+        r = jnp.where(stay, r, jnp.where(next_cell, 0.0, fired.r))
+        y = select(over, core.y, select(stay, at.y, fired.after))
+        moved = Moved(r.astype(core.r.dtype), y, self.time(params, cell, fired.r), fired.before, y)
+        new_flags = jnp.where(bad & at.fine, NOT_FINITE, 0) | jnp.where(bad & ~at.fine, SOLVER_FAILED, 0)
         new_flags |= jnp.where(full, EVENT_BUFFER_FULL, 0) | jnp.where(hit, fired.flags, 0)
         first = (core.flags == 0) & (new_flags != 0)
         after = Core(
             r=moved.r,
             y=moved.y,
-            cell=core.cell + next_cell.astype(jnp.int32),
+            cell=core.cell + at.passed + next_cell.astype(jnp.int32),
             jump=core.jump + jumped.astype(jnp.int32),
             save=core.save + saved.astype(jnp.int32),
             num=core.num + hit.astype(jnp.int32),
             counts=core.counts + (hit & (jnp.arange(self.num_kinds, dtype=jnp.int32) == fired.kind)).astype(jnp.int32),
-            status=jnp.where(stay, core.status, fired.status),
-            value=jnp.where(stay, core.value, fired.value),
+            status=jnp.where(stay, at.status, fired.status),
+            value=jnp.where(stay, at.value, fired.value),
             halted=core.halted | bad | full,
             flags=core.flags | new_flags.astype(jnp.int32),
             failed_event=jnp.where(first, core.num, core.failed_event),
             failed_time=jnp.where(first, moved.time, core.failed_time),
+            control=self.renew(params, hit, at.control, moved.y),
         )
         return after, known, moved
 
-    def replay(self, params: Params, local: Local, r: jax.Array, y: Any, known: Known, when: Any) -> Moved:
+    def reach(self, params: Params, tables: Tables, core: Core, idle: jax.Array) -> Reached:
+        """Pass cells until something happens; the piece on which it does, or the last one."""
+        stop_cell, place, stop = tables.next_stop(core.jump, core.save, self.steps)
+        cell0 = jnp.minimum(core.cell, self.steps - 1)
+        rows = tables.local(cell0, 1 + self.passes, core.jump, core.save)
+        blocked = idle | jnp.any(due(core.status, core.value))
+        last = jnp.where(blocked, -1, stop_cell)
+        count, y = jnp.zeros((), jnp.int32), select(idle, params.safe, core.y)
+
+        def piece(passed):
+            r = jnp.where(passed > 0, 0.0, core.r)
+            at_stop = cell0 + passed == stop_cell
+            return cell0 + passed, at_stop, r, jnp.where(at_stop, jnp.maximum(place, r), 1.0)
+
+        def turn(at, row):
+            (passed, y, value, status, y1, value1, fine), (number, increment, area) = at, row
+            going = passed == number
+            cell, _, a, b = piece(passed)
+            to, ok = self.flow(params, Piece(increment, area), cell, a, y, b)
+            y1 = select(going, to, y1)
+            value1 = jnp.where(going, self.event(params, cell, b, y1), value1)
+            event = jnp.any(suspects(status, value, value1, b > a))
+            ahead = going & (cell < last) & (number < self.passes) & ok & ~event & _finite(y1) & _finite(value1)
+            status = settle(status, value, value1, ahead)
+            y, value = select(ahead, y1, y), jnp.where(ahead, value1, value)
+            return (passed + ahead.astype(jnp.int32), y, value, status, y1, value1, jnp.where(going, ok, fine)), None
+
+        numbers = jnp.arange(1 + self.passes, dtype=jnp.int32)
+        start = (count, y, core.value, core.status, y, core.value, jnp.array(True))
+        (passed, y, value, status, y1, value1, fine), _ = jax.lax.scan(
+            turn, start, (numbers, rows.increments, rows.areas)
+        )
+        _, at_stop, r, end = piece(passed)
+        stop = jnp.where(at_stop, stop, GRID)
+        return Reached(passed, r, y, value, status, end, stop, y1, value1, fine, jnp.array(False))
+
+    def renew(self, params: Params, hit: jax.Array, control: Any, y: Any) -> Any:
+        """What a controller of steps keeps, after an event if `hit`; nothing on a uniform grid."""
+        del params, hit, y
+        return control
+
+    def pass_cells(self, params: Params, local: Local, r: jax.Array, y: Any, known: Known) -> tuple[jax.Array, Any]:
+        """Whole steps; where there are none left the equations are evaluated at a harmless state."""
+        if not self.passes:
+            return r, y
+
+        def turn(y, row):
+            number, increment, area = row
+            ahead = number < known.passed
+            a = jnp.where(number > 0, 0.0, r)
+            here = select(ahead, y, params.safe)
+            cell = known.cell - known.passed + number
+            y1, _ = self.flow(params, Piece(increment, area), cell, a, here, jnp.ones_like(r))
+            return select(ahead, y1, y), None
+
+        front = jax.tree.map(lambda x: x[: self.passes], (local.increments, local.areas))
+        y, _ = jax.lax.scan(turn, y, (jnp.arange(self.passes, dtype=jnp.int32), *front))
+        return jnp.where(known.passed > 0, 0.0, r), y
+
+    def replay(self, params: Params, local: Local, r: jax.Array, y: Any, known: Known) -> Moved:
         """The move as a smooth function.
 
         At an event found at r*, with E and the flow at r* fixed,
@@ -200,20 +263,26 @@ class EventLoop(AbstractProgram):
             y-  = y(r*) + (dy/dr) (r - r*)
             y+  = T(r, y-)                                     equation (7), since what follows starts at r
         """
+        r, y = self.pass_cells(params, local, r, y, known)
         r0, y0 = r, y
-        y = _where(known.idle, params.safe, y)
+        y = select(known.idle, params.safe, y)
         end = self.end(local, r, known)
-        y1, _ = self._step(params, local, known.cell, r, y, end)
+        y1 = self.step(params, local, known, r, y, end)
         before, after, place = y1, y1, end
         if self.num_kinds:
             operands = (params, local, r, y, y1, end, known)
-            place, before, after = when(known.hit, self._event_move, operands, (end, y1, y1))
+            place, before, after = when(known.hit, lambda: self._event_move(operands), (end, y1, y1))
         if self.num_jumps:
-            operands = (params, local, after, known.cell, end)
-            after = when(known.jumped, self.jump_move, operands, after)
+            operands = (params, local.jump_size, after, known.cell, end)
+            after = when(known.jumped, lambda: self.jump_move(operands), after)
+        saved = after
+        if self.num_saves:
+            # a grid point that is a save time, and moves as one: from the left
+            at_save = lambda: self.step(params, local, known, r, y, local.save_r)  # noqa: E731
+            saved = when(known.saved_on_grid, at_save, after)
         time = self.time(params, known.cell, place)
         place = jnp.where(known.idle, r0, jnp.where(known.next_cell, 0.0, place))
-        return Moved(place.astype(r.dtype), _where(known.idle, y0, after), time, before)
+        return Moved(place.astype(r.dtype), select(known.idle, y0, after), time, before, saved)
 
     def end(self, local: Local, r: jax.Array, known: Known) -> jax.Array:
         """The stop, the event found, or where the iteration starts (pending events, lanes that have ended)."""
@@ -223,12 +292,12 @@ class EventLoop(AbstractProgram):
         return jnp.where(known.idle | known.pending, r, stop)
 
     def rows(self, tables: Tables, known: Known) -> Local:
-        """The cell, the jump and the save time that were next."""
-        return tables.local(known.cell, known.jump, known.save)
+        """The cells passed and the one after them, the jump and the save time that were next."""
+        return tables.local(known.cell - known.passed, 1 + self.passes, known.jump, known.save)
 
-    def gather(self, zeros: Tables, known: Known, on_locals: Local) -> Tables:
+    def gather(self, tables: Tables, known: Known, on_locals: Local) -> Tables:
         """Scatter-add: linear in the number of iterations."""
-        return zeros.add(known.cell, known.jump, known.save, on_locals)
+        return tables.add(known.cell - known.passed, known.jump, known.save, on_locals)
 
     def store(self, records: Records, known: Known, moved: Moved) -> Records:
         """Event and save into their slots; slots beyond the end are dropped."""
@@ -242,94 +311,34 @@ class EventLoop(AbstractProgram):
             )
         if self.num_saves:
             save_slot = jnp.where(known.saved, known.save, self.num_saves)
-            ys = jax.tree.map(lambda b, y: b.at[save_slot].set(y, mode="drop"), ys, moved.y)
+            ys = jax.tree.map(lambda b, y: b.at[save_slot].set(y, mode="drop"), ys, moved.saved)
         return Records(times, kinds, states, ys)
 
     # ------------------------------------------------------------------------------------------------------ parts
 
-    def time(self, params: Params, cell: jax.Array, r: jax.Array) -> jax.Array:
-        """t0 + (cell + r) h."""
-        return params.t0 + (cell.astype(r.dtype) + r) * params.h
-
-    def _step(self, params, local, cell, a, y, b) -> tuple[Any, jax.Array]:
-        start = params.t0 + cell.astype(a.dtype) * params.h
-        piece = Piece(local.increment, local.area) if self.noisy else None
-        return one_step(self.solver, params.sde, params.args, start, params.h, piece, a, y, b)
-
-    def event(self, params: Params, cell: jax.Array, r: jax.Array, y: Any) -> jax.Array:
-        """The user's function; no kinds without one."""
-        if not self.num_kinds:
-            return jnp.zeros(0, params.t0.dtype)
-        return params.sde.event(self.time(params, cell, r), y, params.args)
-
-    def step(self, params: Params, local: Local, cell: jax.Array, a: jax.Array, y: Any, b: jax.Array) -> Any:
-        """One step of the solver."""
-        return self._step(params, local, cell, a, y, b)[0]
-
-    def transition(self, params: Params, cell: jax.Array, r: jax.Array, y: Any, kind: jax.Array, u: jax.Array) -> Any:
-        """The user's function."""
-        return params.sde.transition(self.time(params, cell, r), y, kind, u, params.args)
-
-    def _uniforms(self, key: Any, dtype: Any) -> jax.Array:
-        """For event number m of kind k the uniforms on (0, 1) at [m, k], shape (events, kinds, num_uniforms).
-
-        They depend on key, m and k alone: more room repeats the same run, and events that swap keep theirs.
-        """
-        shape = (self.num_kinds, self.num_uniforms)
-        if 0 in shape:
-            return jnp.zeros((self.max_events, *shape), dtype)
-        keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(self.max_events, dtype=jnp.int32))
-        tiny = float(jnp.finfo(dtype).tiny)
-        return jax.vmap(lambda k: jax.random.uniform(k, shape, dtype, minval=tiny))(keys)
-
-    def _stop(self, tables: Tables, local: Local, core: Core, idle: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Place of the next stop in the cell, and what it is."""
-        stop, end = jnp.zeros((), jnp.int32), jnp.ones_like(core.r)
-        if self.num_saves:
-            here = tables.save_here(core.cell, core.save) & (local.save_r < end)
-            stop, end = jnp.where(here, SAVE, stop), jnp.where(here, local.save_r, end)
-        if self.num_jumps:
-            here = tables.jump_here(core.cell, core.jump) & (local.jump_r <= end)
-            stop, end = jnp.where(here, JUMP, stop), jnp.where(here, local.jump_r, end)
-        end = jnp.maximum(end, core.r)
-        return jnp.where(idle, core.r, end), stop
-
-    def _fired(self, params, tables, local, core, cell, y, end, y1, value, idle, finite):
-        no_u = jnp.zeros(self.num_uniforms, core.r.dtype)
-        nothing = missed(end, y1, core.status, core.value, value, end > core.r, no_u)
+    def _fired(self, params, tables, start: Core, cell, at: Reached, idle, finite) -> Fired:
+        no_u = jnp.zeros(self.num_uniforms, start.r.dtype)
+        end, moved = at.end, at.end > start.r
+        nothing = missed(end, at.y1, start.status, start.value, at.value1, moved, no_u)
         if not self.num_kinds:
             return nothing
-        due = jnp.any((core.status == 1) & (core.value >= 0))
-        wanted = ~idle & (due | (finite & jnp.any(suspects(core.status, core.value, value))))
+        pending = jnp.any(due(start.status, start.value))
+        crossed = finite & jnp.any(suspects(start.status, start.value, at.value1, moved))
 
-        def search(_):
-            return fire(
-                lambda a, y, b: self._step(params, local, cell, a, y, b)[0],
-                lambda r, y: self.event(params, cell, r, y),
-                lambda r, y, kind, u: self.transition(params, cell, r, y, kind, u),
-                lambda kind: tables.uniforms[jnp.minimum(core.counts[kind], self.max_events - 1), kind],
-                (core.r, y),
-                (end, y1),
-                core.status,
-                (core.value, value),
-            )
+        def search():
+            along = self.along(params, tables, start, cell, tables.piece(cell))
+            return fire(along, (start.r, start.y), (end, at.y1), start.status, (start.value, at.value1))
 
-        return when(wanted, search, None, nothing)
+        return when(~idle & (pending | crossed), search, nothing)
 
-    def _jump(self, params, local, cell, jumped, fired):
-        def move(_):
-            after = self.jump_move((params, local, fired.after, cell, fired.r))
+    def _jump(self, params, size, cell, jumped, fired: Fired) -> Fired:
+        def move():
+            after = self.jump_move((params, size, fired.after, cell, fired.r))
             value = self.event(params, cell, fired.r, after)
             return after, value, settle(fired.status, fired.value, value, jnp.array(True))
 
-        after, value, status = when(jumped, move, None, (fired.after, fired.value, fired.status))
+        after, value, status = when(jumped, move, (fired.after, fired.value, fired.status))
         return fired._replace(after=after, value=value, status=status)
-
-    def jump_move(self, operands: tuple[Params, Local, Any, jax.Array, jax.Array]) -> Any:
-        """Along the Marcus flow, or as an Ito jump."""
-        params, local, y, cell, r = operands
-        time = self.time(params, cell, r)
-        return self.jumps(lambda y: params.sde.diffusion(time, y, params.args), y, local.jump_size)
 
     def _event_move(self, operands) -> tuple[jax.Array, Any, Any]:
         params, local, r, y, y1, end, known = operands
@@ -337,7 +346,7 @@ class EventLoop(AbstractProgram):
         fixed = frozen((params, local, r, y))
 
         def flow(end):
-            here = self._step(fixed[0], fixed[1], cell, fixed[2], fixed[3], end)[0]
+            here = self.step(fixed[0], fixed[1], known, fixed[2], fixed[3], end)
             return here, self.event(fixed[0], cell, end, here)[kind]
 
         at = jax.lax.stop_gradient(end)
@@ -360,7 +369,8 @@ def chattering(records: Records, h: jax.Array, full: jax.Array) -> jax.Array:
     return jnp.where(full & (jnp.sum(alike) >= 5), CHATTERING, 0).astype(jnp.int32)
 
 
-def _where(condition: jax.Array, a: Any, b: Any) -> Any:
+def select(condition: jax.Array, a: Any, b: Any) -> Any:
+    """`a` where the condition holds, else `b`, leaf by leaf."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 

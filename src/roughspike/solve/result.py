@@ -17,12 +17,14 @@ GRAZE = 8
 LANDED_ON_EVENT = 16
 CHATTERING = 32
 JUMP_BUFFER_FULL = 64
+STEPS_USED_UP = 128
 
 _REMEDY = {
     EVENT_BUFFER_FULL: "event buffer full, the run stopped there: pass max_events={needed} (an estimate) or more",
     NOT_FINITE: "the state or the event function is not finite, the run stopped there: check the parameters, or pass "
     "a smaller dt",
-    SOLVER_FAILED: "the solver's own iteration failed, the run stopped there: pass a smaller dt or another solver",
+    SOLVER_FAILED: "the controller of the steps gave up (its dtmin), the run stopped there: lower dtmin, or loosen the "
+    "tolerances",
     GRAZE: "a non-transversal crossing: the event function has no positive slope there, so the event time has no "
     "derivative (taken as 0): move the parameters away from the graze, or smooth the event",
     LANDED_ON_EVENT: "a transition landed on an event surface, where the next event is "
@@ -30,6 +32,8 @@ _REMEDY = {
     CHATTERING: "events accumulate (Zeno): at least 5 of one kind within one step: let the transition keep a distance "
     "from the surface, or end the run before the events accumulate",
     JUMP_BUFFER_FULL: "the driver wanted more jumps than it has room for, later ones are lost: raise its max_jumps",
+    STEPS_USED_UP: "the controller took max_steps steps and did not reach t1: raise max_steps, or loosen its "
+    "tolerances",
 }
 
 
@@ -40,11 +44,12 @@ class EventResult(eqx.Module):
     |---|---|
     | 1  | event buffer full; the run stopped, `needed` estimates how many slots the whole interval wants |
     | 2  | the state or the event function is not finite; the run stopped |
-    | 4  | the solver's own iteration failed (an implicit method); the run stopped |
+    | 4  | the controller of adaptive steps gave up; the run stopped |
     | 8  | a crossing without slope: the event time is right, its derivative is not defined and taken as 0 |
     | 16 | a transition landed on an event surface |
     | 32 | events accumulate (Zeno) |
     | 64 | the driver had more jumps than room |
+    | 128 | adaptive steps: more than `max_steps`; the run stopped |
 
     **Attributes**
 

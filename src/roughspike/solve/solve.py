@@ -18,11 +18,15 @@ from roughspike.paths import grid
 from roughspike.paths.stacked import as_driver
 from roughspike.sde.marcus import AbstractJump, MarcusJump
 from roughspike.sde.problem import EventSDE
+from roughspike.solve.adaptive import AdaptiveLoop, check_adaptive
 from roughspike.solve.loop import EventLoop, chattering
+from roughspike.solve.parts import breaks
 from roughspike.solve.refusal import refuse_gradient
-from roughspike.solve.result import EVENT_BUFFER_FULL, NOT_FINITE, EventResult
+from roughspike.solve.result import EVENT_BUFFER_FULL, EventResult
 from roughspike.solve.solution import EventSolution
 from roughspike.solve.stops import cuts
+
+_WORTH, _MOST_CELLS = 8, 16
 
 
 def solve(
@@ -41,6 +45,8 @@ def solve(
     save_at: Any = None,
     num_steps: int | None = None,
     jumps: AbstractJump | None = None,
+    controller: diffrax.AbstractStepSizeController | None = None,
+    max_steps: int = 4096,
     throw: bool = False,
     check: bool = True,
 ) -> EventSolution:
@@ -56,20 +62,26 @@ def solve(
 
     - `sde`: the system.
     - `t0`, `t1`: the window. Under `jit` or `vmap` of the window itself pass `num_steps` instead of `dt`.
-    - `dt`: the longest step allowed; the grid has ceil((t1 - t0) / dt) equal steps.
+    - `dt`: the longest step allowed; the grid has ceil((t1 - t0) / dt) equal steps. With a `controller` the first
+      step, at the start and after every event.
     - `y0`, `args`: initial state, a pytree of floats, and what the functions get as `args`.
     - `driver`: what drives the diffusion, such as `rs.BrownianPath(num_channels)`, a `SpikeTrain`
       or a diffrax path (sampled on the grid); None for an ODE with events.
     - `key`: a JAX random key, for the driver and the uniforms of the transitions.
-    - `solver`: any explicit diffrax solver. It decides what the noise means: Euler and ItoMilstein give the Ito
-      solution, Heun, Midpoint, StratonovichMilstein and the ShARK family (with `rs.BrownianPath(areas=True)`) the
-      Stratonovich one. Default: `diffrax.Heun()`.
+    - `solver`: any explicit diffrax solver; an implicit one is refused. It decides what the noise means: Euler and
+      ItoMilstein give the Ito solution, Heun, Midpoint, StratonovichMilstein and the ShARK family (with
+      `rs.BrownianPath(areas=True)`) the Stratonovich one. Default: `diffrax.Heun()`.
     - `gradient`: `rs.Direct()` (default), `rs.Forward()` or `rs.Adjoint()`.
     - `max_events`: room for events; the run stops, with a flag in the result, when it is exceeded.
-    - `save_at`: ascending times in [t0, t1] at which the state is wanted. A time off the grid
-      cuts its step; one on the grid does not, and has no derivative of its own.
+    - `save_at`: ascending times in [t0, t1] at which the state is wanted. A time off the grid cuts its step; one on the
+      grid does not. There the slope of the path may differ from left to right: the derivative in the time is the one
+      from the left, as it is in the time of a jump of the driver.
     - `num_steps`: steps of the grid, instead of `dt`.
     - `jumps`: how the state moves at a jump of the driver: `rs.MarcusJump()` (default) or `rs.ItoJump()`.
+    - `controller`: adaptive steps for a system without driver, such as `diffrax.PIDController(rtol=1e-6, atol=1e-8)`,
+      with a solver that estimates its error, such as `diffrax.Tsit5()`. A derivative takes the places of the steps as
+      parts of the window as given.
+    - `max_steps`: attempted steps with a `controller`; a flag in the result when they do not suffice.
     - `check`: where a gradient of a single run is taken outside of `jit`, raise ValueError with the explanation if it
       does not exist (assumptions 3.2, 3.4, 3.5 at the events of the run; `rs.check_assumptions`).
     - `throw`: raise `SimulationError` if the run ended badly (outside of `jit` only); otherwise look at `result`.
@@ -96,14 +108,17 @@ def solve(
     gradient = Direct() if gradient is None else gradient
     jumps = MarcusJump() if jumps is None else jumps
     window = _window(t0, t1)
-    steps = _steps(window, dt, num_steps)
+    if controller is not None:
+        check_adaptive(controller, solver, driver, max_steps)
+    steps = _steps(window, dt, num_steps) if controller is None else _one_cell(window, dt, num_steps)
     if max_events < 1:
         raise ValueError(f"max_events must be at least 1, got {max_events}")
     y0 = jax.tree.map(as_float, y0)
     driver = None if driver is None else as_driver(driver)
     inputs = _inputs(sde, y0, args, t0, t1, driver, save_at, key, window)
-    cut = _cuts(save_at, window, steps, inputs.t0.dtype)
-    solution = _solve(inputs, solver, gradient, jumps, _Sizes(steps, max_events, cut))
+    cut = _cuts(save_at, t0, t1, steps, inputs.t0.dtype)
+    adaptive = None if controller is None else (controller, jnp.asarray(dt, inputs.t0.dtype), max_steps)
+    solution = _solve(inputs, solver, gradient, jumps, _Sizes(steps, max_events, cut), adaptive)
     if check:
         refuse_gradient(inputs, solution.event_times, solution.event_kinds, solution.event_states)
     if throw and is_concrete(solution.result):
@@ -120,12 +135,14 @@ class _Sizes(NamedTuple):
 
 
 @eqx.filter_jit
-def _solve(inputs: Inputs, solver: Any, gradient: AbstractGradient, jumps: Any, sizes: _Sizes) -> EventSolution:
+def _solve(
+    inputs: Inputs, solver: Any, gradient: AbstractGradient, jumps: Any, sizes: _Sizes, adaptive: Any
+) -> EventSolution:
     closed = _closed(inputs.sde, inputs.t0, inputs.y0, inputs.args)
     inputs = eqx.tree_at(lambda x: x.sde, inputs, closed)
-    program = _program(inputs, solver, jumps, sizes)
+    program = _program(inputs, solver, jumps, sizes, adaptive)
     core, records, sensitivities = gradient.run(program, inputs)
-    return _solution(core, records, inputs, sizes.steps, sensitivities)
+    return _solution(core, records, inputs, program, sensitivities)
 
 
 def _inputs(sde, y0, args, t0, t1, driver, save_at, key, window) -> Inputs:
@@ -185,7 +202,7 @@ def _check_shapes(sde: EventSDE, t, y, args, kind, u) -> None:
         raise ValueError(f"transition must return the structure and shapes of y0, {wanted}, got {found}")
 
 
-def _program(inputs: Inputs, solver: Any, jumps: Any, sizes: _Sizes) -> EventLoop:
+def _program(inputs: Inputs, solver: Any, jumps: Any, sizes: _Sizes, adaptive: Any) -> EventLoop:
     steps = sizes.steps
     kinds = 0
     if inputs.sde.event is not None:
@@ -196,30 +213,41 @@ def _program(inputs: Inputs, solver: Any, jumps: Any, sizes: _Sizes) -> EventLoo
         num_jumps = path.jump_times.shape[0]
         _check_channels(inputs, path.increments.shape[1])
     saves = 0 if inputs.save_at is None else inputs.save_at.shape[0]
-    return EventLoop(
-        solver=solver,
-        jumps=jumps,
-        steps=steps,
-        num_kinds=kinds,
-        has_events=kinds > 0,
-        has_jumps=num_jumps > 0,
-        num_jumps=num_jumps,
-        num_saves=saves,
-        num_uniforms=inputs.sde.num_uniforms,
-        max_events=sizes.max_events,
-        iterations=steps + num_jumps + sizes.cuts + (sizes.max_events + 1 if kinds else 0),
-        noisy=inputs.driver is not None,
-        calm=not (kinds or num_jumps or sizes.cuts),
-    )
+    fields = {
+        "solver": solver,
+        "jumps": jumps,
+        "steps": steps,
+        "num_kinds": kinds,
+        "num_jumps": num_jumps,
+        "num_saves": saves,
+        "num_cuts": sizes.cuts,
+        "num_uniforms": inputs.sde.num_uniforms,
+        "max_events": sizes.max_events,
+        "noisy": inputs.driver is not None,
+    }
+    if adaptive is None:
+        return EventLoop(passes=_passes(steps, breaks(kinds, sizes.max_events, num_jumps, saves)), **fields)
+    controller, first, max_steps = adaptive
+    return AdaptiveLoop(passes=0, controller=controller, first=first, max_steps=max_steps, **fields)
 
 
-def _cuts(save_at: Any, window: tuple[float, float] | None, steps: int, dtype: Any) -> int:
-    """Iterations that the save times may cost."""
+def _passes(steps: int, breaks: int) -> int:
+    """Cells that an iteration passes before it looks for an event: what makes the whole cheapest.
+
+    An iteration costs about as much as `_WORTH` steps besides those it takes, and there are steps / (1 + passes) of
+    them and one for each break.
+    """
+    best = math.sqrt(_WORTH * steps / max(breaks, 1))
+    return int(min(max(round(best), 1), _MOST_CELLS)) - 1
+
+
+def _cuts(save_at: Any, t0: Any, t1: Any, steps: int, dtype: Any) -> int:
+    """Iterations that the save times may cost: those on the grid cost none, if no derivative can be taken in them."""
     if save_at is None:
         return 0
-    if window is None or not is_concrete(save_at):
+    if not is_concrete((save_at, t0, t1)):
         return np.shape(save_at)[0]
-    return cuts(np.asarray(save_at, np.float64), window, steps, np.dtype(dtype))
+    return cuts(np.asarray(save_at, np.float64), (float(t0), float(t1)), steps, np.dtype(dtype))
 
 
 def _check_channels(inputs: Inputs, channels: int) -> None:
@@ -233,12 +261,11 @@ def _check_channels(inputs: Inputs, channels: int) -> None:
             )
 
 
-def _solution(core: Core, records: Records, inputs: Inputs, steps: int, sensitivities: Any) -> EventSolution:
-    h = (inputs.t1 - inputs.t0) / steps
+def _solution(core: Core, records: Records, inputs: Inputs, program: EventLoop, sensitivities: Any) -> EventSolution:
     full = (core.flags & EVENT_BUFFER_FULL) != 0
-    flags = core.flags | chattering(records, h, full)
-    unfinished = ~core.halted & (core.cell < steps)
-    flags = flags | jnp.where(unfinished, NOT_FINITE, 0).astype(jnp.int32)
+    flags = core.flags | chattering(records, program.longest(inputs), full)
+    unfinished = ~core.halted & (core.cell < program.steps)
+    flags = flags | jnp.where(unfinished, program.unfinished, 0).astype(jnp.int32)
     share = (core.failed_time - inputs.t0) / (inputs.t1 - inputs.t0)
     estimate = jnp.where(full, (core.num + 1).astype(share.dtype) / jnp.maximum(share, 1e-3), 0.0)
     needed = jnp.where(full, jnp.ceil(jnp.minimum(estimate, 1e9)).astype(jnp.int32), core.num)
@@ -285,6 +312,15 @@ def _steps(window: tuple[float, float] | None, dt: float | None, num_steps: int 
     if window is None:
         raise ValueError("dt cannot give the number of steps where t0 or t1 is traced by jit or vmap: pass num_steps")
     return grid.num_steps(*window, dt)
+
+
+def _one_cell(window: tuple[float, float] | None, dt: float | None, num_steps: int | None) -> int:
+    """With adaptive steps the grid is the window."""
+    if num_steps is not None:
+        raise ValueError("num_steps cannot be combined with a controller: pass max_steps, and dt for the first step")
+    if dt is None or not dt > 0:
+        raise ValueError(f"dt must be a positive first step for the controller, got {dt}")
+    return 1 if window is None else grid.num_steps(*window, window[1] - window[0])
 
 
 def _check_saves(save_at: Any, window: tuple[float, float] | None) -> None:

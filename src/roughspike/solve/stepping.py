@@ -8,7 +8,7 @@ lines and parabolas: on [a, b], with q = b - a, dX = q dB + 6 (b (1 - b) - a (1 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import diffrax
 import equinox as eqx
@@ -30,6 +30,10 @@ class Piece(eqx.Module):
             return self.increment
         change = (b - a) * self.increment
         return change if self.area is None else change + 6 * (b * (1 - b) - a * (1 - a)) * self.area
+
+    def slope(self, a: Any) -> jax.Array:
+        """Change per part of the cell, at the place a."""
+        return self.increment if self.area is None else self.increment + 6 * (1 - 2 * a) * self.area
 
     def levy_area(self, a: Any, b: Any) -> jax.Array:
         """Space-time Levy area over the part [a, b] of the cell."""
@@ -75,11 +79,10 @@ def one_step(
     b: Any,
 ) -> tuple[Any, jax.Array]:
     """y at r = b from y at r = a of the cell that begins at `start`, and whether the solver succeeded."""
-    if isinstance(solver, diffrax.Euler):
-        return _explicit((), (), (1.0,), sde, args, start, h, piece, a, y, b), jnp.array(True)
-    if isinstance(solver, diffrax.AbstractERK) and isinstance(solver.tableau, diffrax.ButcherTableau):
-        t = solver.tableau
-        return _explicit(t.a_lower, t.c, t.b_sol, sde, args, start, h, piece, a, y, b), jnp.array(True)
+    tableau = _tableau(solver)
+    if tableau is not None:
+        lower, nodes, weights = tableau
+        return _plus(y, weights, _stages(lower, nodes, sde, args, start, h, piece, a, y, b)), jnp.array(True)
     terms = diffrax.ODETerm(lambda t, y, args: sde.drift(start + t, y, args))
     if piece is not None:
         noise = _Noise(lambda t, y, args: sde.diffusion(start + t, y, args), piece, h)
@@ -90,10 +93,46 @@ def one_step(
     return after, diffrax.is_okay(result)
 
 
-def _explicit(
+def step_with_error(
+    solver: diffrax.AbstractERK, sde: Any, args: Any, start: jax.Array, h: jax.Array, a: Any, y: Any, b: Any
+) -> tuple[Any, Any]:
+    """y at r = b from y at r = a without a driver, and the difference to the embedded method of lower order."""
+    lower, nodes, weights = _tableau(solver) or ((), (), ())
+    slopes = _stages(lower, nodes, sde, args, start, h, None, a, y, b)
+    zero = jax.tree.map(jnp.zeros_like, y)
+    return _plus(y, weights, slopes), _plus(zero, cast(diffrax.ButcherTableau, solver.tableau).b_error, slopes)
+
+
+def velocity(
+    solver: diffrax.AbstractSolver,
+    sde: Any,
+    args: Any,
+    start: jax.Array,
+    h: jax.Array,
+    piece: Piece | None,
+    a: jax.Array,
+    y: Any,
+) -> Any:
+    """dy/dr at the start of a step from the place a: what every explicit Runge-Kutta step begins with."""
+    if _tableau(solver) is not None:
+        slope = None if piece is None else piece.slope(a)
+        return _slope(sde, args, start + a * h, y, h, slope)
+    flow = lambda b: one_step(solver, sde, args, start, h, piece, a, y, b)[0]  # noqa: E731
+    return jax.jvp(flow, (a,), (jnp.ones_like(a),))[1]
+
+
+def _tableau(solver: diffrax.AbstractSolver) -> tuple[Any, Any, Any] | None:
+    """Lower rows, nodes and weights of an explicit Runge-Kutta method; None for another solver."""
+    if isinstance(solver, diffrax.Euler):
+        return (), (), (1.0,)
+    if isinstance(solver, diffrax.AbstractERK) and isinstance(solver.tableau, diffrax.ButcherTableau):
+        return solver.tableau.a_lower, solver.tableau.c, solver.tableau.b_sol
+    return None
+
+
+def _stages(
     lower: Any,
     nodes: Any,
-    weights: Any,
     sde: Any,
     args: Any,
     start: jax.Array,
@@ -102,26 +141,25 @@ def _explicit(
     a: Any,
     y: Any,
     b: Any,
-) -> Any:
-    """An explicit Runge-Kutta step (and Euler's), its stages written out.
+) -> list[Any]:
+    """The stages of an explicit Runge-Kutta step (and Euler's), written out.
 
-    It is what `solver.step` does with a loop over stages; written out, Heun takes a fifth of the time, its derivative
-    an eighth.
+    `solver.step` loops over them; written out, Heun takes a fifth of the time, its derivative an eighth.
     """
     length = h if _whole(a, b) else (b - a) * h
     change = None if piece is None else piece.change(a, b)
-
-    def slope(c: float, y: Any) -> Any:
-        t = start + a * h + c * length
-        flow = jax.tree.map(lambda f, x: length * jnp.broadcast_to(f, x.shape), sde.drift(t, y, args), y)
-        if change is None:
-            return flow
-        return jax.tree.map(jnp.add, flow, product(sde.diffusion(t, y, args), change))
-
-    slopes = [slope(0.0, y)]
+    slopes = [_slope(sde, args, start + a * h, y, length, change)]
     for row, c in zip(lower, nodes, strict=True):
-        slopes.append(slope(float(c), _plus(y, row, slopes)))
-    return _plus(y, weights, slopes)
+        slopes.append(_slope(sde, args, start + a * h + float(c) * length, _plus(y, row, slopes), length, change))
+    return slopes
+
+
+def _slope(sde: Any, args: Any, t: Any, y: Any, length: Any, change: jax.Array | None) -> Any:
+    """drift times a length of time, plus diffusion times a change of the driver."""
+    flow = jax.tree.map(lambda f, x: length * jnp.broadcast_to(f, x.shape), sde.drift(t, y, args), y)
+    if change is None:
+        return flow
+    return jax.tree.map(jnp.add, flow, product(sde.diffusion(t, y, args), change))
 
 
 def _plus(y: Any, weights: Any, slopes: list[Any]) -> Any:

@@ -9,6 +9,9 @@ import numpy as np
 
 from roughspike.gradients.base import Local
 from roughspike.paths.realised import RealisedPath
+from roughspike.solve.stepping import Piece
+
+GRID, JUMP, SAVE = 0, 1, 2
 
 
 class Tables(eqx.Module):
@@ -23,41 +26,55 @@ class Tables(eqx.Module):
     save_r: jax.Array
     uniforms: jax.Array
 
-    def local(self, cell: jax.Array, jump: jax.Array, save: jax.Array) -> Local:
-        """The rows that an iteration needs; the last one beyond the end."""
-        cell = jnp.minimum(cell, self.increments.shape[0] - 1)
+    def local(self, cell: jax.Array, count: int, jump: jax.Array, save: jax.Array) -> Local:
+        """The rows of the next `count` cells, jump and save time; the last ones beyond the end."""
         one = jnp.ones((), self.increments.dtype)
+        cells = cell + jnp.arange(count, dtype=cell.dtype)
         jumps, saves = self.jump_r.shape[0], self.save_r.shape[0]
         return Local(
-            increment=self.increments[cell],
-            area=None if self.areas is None else self.areas[cell],
-            jump_r=self.jump_r[jnp.minimum(jump, jumps - 1)] if jumps else one,
-            jump_size=self.jump_sizes[jnp.minimum(jump, jumps - 1)] if jumps else self.increments[0] * 0,
-            save_r=self.save_r[jnp.minimum(save, saves - 1)] if saves else one,
+            increments=_row(self.increments, cells),
+            areas=None if self.areas is None else _row(self.areas, cells),
+            jump_r=_row(self.jump_r, jump) if jumps else one,
+            jump_size=_row(self.jump_sizes, jump) if jumps else self.increments[0] * 0,
+            save_r=_row(self.save_r, save) if saves else one,
         )
 
-    def jump_here(self, cell: jax.Array, jump: jax.Array) -> jax.Array:
-        """Is the next jump in this cell?"""
-        last = self.jump_cell.shape[0] - 1
-        return (jump <= last) & (self.jump_cell[jnp.minimum(jump, last)] == cell)
+    def piece(self, cell: jax.Array) -> Piece:
+        """The path on a cell."""
+        return Piece(_row(self.increments, cell), None if self.areas is None else _row(self.areas, cell))
 
-    def save_here(self, cell: jax.Array, save: jax.Array) -> jax.Array:
-        """Is the next save time in this cell?"""
-        last = self.save_cell.shape[0] - 1
-        return (save <= last) & (self.save_cell[jnp.minimum(save, last)] == cell)
+    def next_stop(self, jump: jax.Array, save: jax.Array, steps: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Cell, place and kind (GRID, JUMP, SAVE) of the next stop that is no mere grid point; at last the end.
+
+        A save time on the grid counts as GRID.
+        """
+        kind, cell = jnp.full((), GRID, jnp.int32), jnp.full((), steps - 1, jnp.int32)
+        place = jnp.ones((), self.increments.dtype)
+        if self.save_r.shape[0]:
+            at, r = _next(self.save_cell, save, steps), _row(self.save_r, save)
+            here = at <= cell
+            cell, place = jnp.minimum(cell, at), jnp.where(here, r, place)
+            kind = jnp.where(here & (r < 1), SAVE, kind)
+        if self.jump_r.shape[0]:
+            at, r = _next(self.jump_cell, jump, steps), _row(self.jump_r, jump)
+            here = (at < cell) | ((at == cell) & (r <= place))
+            cell, place = jnp.minimum(cell, at), jnp.where(here, r, place)
+            kind = jnp.where(here, JUMP, kind)
+        return cell, place, kind
 
     def save_due(self, cell: jax.Array, save: jax.Array, end: jax.Array) -> jax.Array:
         """Is the next save time in this cell, and reached at its place `end`?"""
-        if not self.save_cell.shape[0]:
+        saves = self.save_cell.shape[0]
+        if not saves:
             return jnp.zeros((), bool)
-        last = self.save_cell.shape[0] - 1
-        return self.save_here(cell, save) & (self.save_r[jnp.minimum(save, last)] <= end)
+        return (save < saves) & (_row(self.save_cell, save) == cell) & (_row(self.save_r, save) <= end)
 
     def add(self, cell: jax.Array, jump: jax.Array, save: jax.Array, rows: Local) -> Tables:
-        """Add what `local` gave, per iteration, into tables of cotangents."""
+        """Add cotangents of what `local` gave, per iteration, into tables of cotangents."""
+        cells = cell[:, None] + jnp.arange(rows.increments.shape[1], dtype=cell.dtype)[None]
         pairs = [
-            (self.increments, cell, rows.increment),
-            (self.areas, cell, rows.area),
+            (self.increments, cells, rows.increments),
+            (self.areas, cells, rows.areas),
             (self.jump_r, jump, rows.jump_r),
             (self.jump_sizes, jump, rows.jump_size),
             (self.save_r, save, rows.save_r),
@@ -65,6 +82,16 @@ class Tables(eqx.Module):
         new = [t if t is None or not t.size else t.at[k].add(x, mode="drop") for t, k, x in pairs]
         where = lambda x: (x.increments, x.areas, x.jump_r, x.jump_sizes, x.save_r)  # noqa: E731
         return eqx.tree_at(where, self, new, is_leaf=lambda x: x is None)
+
+
+def _row(table: jax.Array, k: jax.Array) -> jax.Array:
+    """Row or rows k, the last one beyond the end."""
+    return jnp.take(table, k, axis=0, mode="clip")
+
+
+def _next(cells: jax.Array, k: jax.Array, none: int) -> jax.Array:
+    """Entry k, `none` beyond the end."""
+    return jnp.where(k < cells.shape[0], _row(cells, k), none)
 
 
 def make_tables(
@@ -92,13 +119,14 @@ def make_tables(
 def cells(times: jax.Array, t0: jax.Array, h: jax.Array, steps: int, snap: float) -> tuple[jax.Array, jax.Array]:
     """Cell and place r in (0, 1] of times in (t0, t1]; t0 is (0, 0), +inf is (steps, 1).
 
-    With `snap`, a place as near as that to a grid point is that grid point, and has no derivative of its own.
+    With `snap`, a place as near as that to a grid point is that grid point.
     """
     x = (times - t0) / h
     finite = jnp.isfinite(x)
     x = jnp.where(finite, x, 0.5)
     if snap:
-        x = jnp.where(jnp.abs(x - jnp.round(x)) <= snap, jnp.round(x), x)
+        fixed = jax.lax.stop_gradient(x)
+        x = jnp.where(jnp.abs(fixed - jnp.round(fixed)) <= snap, jnp.round(fixed) + (x - fixed), x)
     cell = jnp.clip(jnp.ceil(jax.lax.stop_gradient(x)).astype(jnp.int32) - 1, 0, steps - 1)
     r = x - cell.astype(x.dtype)
     r = jnp.where(r > 1, 1.0, jnp.where(r < 0, 0.0, r)).astype(x.dtype)
