@@ -71,12 +71,18 @@ if TYPE_CHECKING:
     from roughspike.paths.windows import Windows as Windows
     from roughspike.pointprocess.decaying import AlphaBasis as AlphaBasis
     from roughspike.pointprocess.decaying import ExponentialBasis as ExponentialBasis
+    from roughspike.pointprocess.elbo import elbo as elbo
+    from roughspike.pointprocess.estimators import Pathwise as Pathwise
+    from roughspike.pointprocess.estimators import StraightThrough as StraightThrough
     from roughspike.pointprocess.links import ExponentialIntensity as ExponentialIntensity
     from roughspike.pointprocess.links import SigmoidIntensity as SigmoidIntensity
     from roughspike.pointprocess.links import SoftplusIntensity as SoftplusIntensity
     from roughspike.pointprocess.network import PointProcessNetwork as PointProcessNetwork
     from roughspike.pointprocess.sample import sample as sample
     from roughspike.pointprocess.sample import sample_relaxed as sample_relaxed
+    from roughspike.pointprocess.score import LeaveOneOut as LeaveOneOut
+    from roughspike.pointprocess.score import RunningMean as RunningMean
+    from roughspike.pointprocess.score import Score as Score
     from roughspike.pointprocess.windowed import EpanechnikovBasis as EpanechnikovBasis
     from roughspike.pointprocess.windowed import RaisedCosineBasis as RaisedCosineBasis
     from roughspike.report.page import write_report as write_report
@@ -148,6 +154,12 @@ _HOME = {
     "ExponentialIntensity": "pointprocess.links",
     "sample": "pointprocess.sample",
     "sample_relaxed": "pointprocess.sample",
+    "elbo": "pointprocess.elbo",
+    "Pathwise": "pointprocess.estimators",
+    "StraightThrough": "pointprocess.estimators",
+    "Score": "pointprocess.score",
+    "LeaveOneOut": "pointprocess.score",
+    "RunningMean": "pointprocess.score",
     "log_likelihood": "likelihood.score",
     "NegativeLogLikelihood": "likelihood.objective",
     "marcus_lift": "signatures.truncated",

@@ -59,3 +59,11 @@ def train_of(events: Events, span: Span, capacity: int | None = None) -> SpikeTr
     """Hard events as a SpikeTrain; `capacity` slots per neuron, by default one for every event."""
     times = jnp.where(jnp.swapaxes(events.marks, -1, -2) > 0.5, events.times[..., None, :], jnp.inf)
     return unchecked(jnp.sort(times, axis=-1)[..., :capacity], span.start, span.stop)
+
+
+def merged(first: Events, second: Events, silent: Float[Array, " times"]) -> Events:
+    """Events of two groups of neurons, those of the first group first among the marks, and times without a spike."""
+    times = jnp.concatenate([first.times, second.times, silent])
+    order = jnp.argsort(times)
+    marks = jax.scipy.linalg.block_diag(first.marks, second.marks)
+    return Events(times[order], jnp.pad(marks, ((0, len(silent)), (0, 0)))[order])

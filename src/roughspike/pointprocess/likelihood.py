@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -35,32 +36,74 @@ def gauss_panels(
 
 def panel_breaks(times: Float[Array, " events"], span: Span, dt: float) -> Float[Array, " breaks"]:
     """Where the intensity may jump, and a grid of step `dt` at most: ascending, from end to end of the window."""
-    grid = np.linspace(span.start, span.stop, num_steps(span.start, span.stop, dt) + 1)
-    return jnp.sort(jnp.concatenate([times, jnp.asarray(grid, times.dtype)]))
+    return jnp.sort(jnp.concatenate([times, grid_times(span, dt, times.dtype)]))
 
 
-def log_likelihood_of(
-    net: PointProcessNetwork, events: Events, span: Span, dt: float, post: slice = slice(None)
-) -> Float[Array, " post"]:
-    """log p of the spikes of each neuron in `post`, given the past of all: one trial with hard marks."""
-    nodes, weights = gauss_panels(panel_breaks(events.times, span, dt))
-    return likelihood_terms(net, events, (events.times, events.marks[:, post]), (nodes, weights), span, post)
+def grid_times(span: Span, dt: float, dtype: Any) -> Float[Array, " grid"]:
+    """A grid of step `dt` at most, both ends included."""
+    return jnp.asarray(np.linspace(span.start, span.stop, num_steps(span.start, span.stop, dt) + 1), dtype)
 
 
-def likelihood_terms(
+def log_likelihood_of(net: PointProcessNetwork, events: Events, span: Span, dt: float) -> Float[Array, " neurons"]:
+    """log p of the spikes of each neuron, given the past of all: one trial with hard marks."""
+    quadrature = gauss_panels(panel_breaks(events.times, span, dt))
+    return sum_terms(intensity_terms(net, (events,), events, quadrature, span))
+
+
+class Terms(NamedTuple):
+    """What a log-likelihood is the sum of, for each neuron: at spikes, and minus the integral at nodes."""
+
+    at_spikes: Float[Array, "spikes post"]
+    at_nodes: Float[Array, "nodes post"]
+
+
+def intensity_terms(
     net: PointProcessNetwork,
-    past: Events,
-    spikes: tuple[jax.Array, jax.Array],
+    past: tuple[Events, ...],
+    spikes: Events,
     quadrature: tuple[jax.Array, jax.Array],
     span: Span,
     post: slice = slice(None),
-) -> Float[Array, " post"]:
-    """sum over spikes of mark x log lambda - sum over nodes of weight x lambda, for each neuron in `post`."""
-    (times, marks), (nodes, weights) = spikes, quadrature
-    features = net.basis.features(jnp.concatenate([times, nodes]), past.times, past.marks, span)
+) -> Terms:
+    """mark x log lambda at spikes, and - weight x lambda at nodes, of the neurons in `post`.
+
+    **Arguments**
+
+    - `past`: the events that drive the network, in groups of neurons that together are all of them.
+    - `spikes`: the events whose probability is asked, with a mark for each neuron in `post`; soft marks weigh.
+    - `quadrature`: nodes and weights of the integral.
+    """
+    nodes, weights = quadrature
+    features = features_of(net.basis, jnp.concatenate([spikes.times, nodes]), past, span)
     u = net.potentials(features, post)
-    at_spikes = jnp.where(marks > 0, marks * net.link.log_rate(u[: len(times)]), 0.0)
-    return jnp.sum(at_spikes, 0) - weights @ net.link.rate(u[len(times) :])
+    count = len(spikes.times)
+    return Terms(spikes.marks * net.link.log_rate(u[:count]), -weights[:, None] * net.link.rate(u[count:]))
+
+
+def sum_terms(terms: Terms) -> Float[Array, " post"]:
+    """The log-likelihood of each neuron."""
+    return jnp.sum(terms.at_spikes, 0) + jnp.sum(terms.at_nodes, 0)
+
+
+def terms_at_events(net: PointProcessNetwork, events: Events, span: Span) -> Float[Array, "events neurons"]:
+    """What each event adds to the log-likelihood of each neuron, where events are many and reach from end to end.
+
+    That is mark x log lambda, less the integral up to the next event by the trapezium rule between the right limit
+    here and the left limit there, which need no nodes beside the events: order 2 in their distance.
+    """
+    before = net.potentials(net.basis.features(events.times, events.times, events.marks, span))
+    onset = net.basis.values(jnp.full((), jnp.finfo(before.dtype).tiny, before.dtype))
+    after = before + jnp.einsum("kij,k,qj->qi", net.weights, onset, events.marks)
+    left, right = net.link.rate(after[:-1]), net.link.rate(before[1:])
+    integral = 0.5 * jnp.diff(events.times)[:, None] * (left + right)
+    return events.marks * net.link.log_rate(before) - jnp.pad(integral, ((0, 1), (0, 0)))
+
+
+def features_of(
+    basis: AbstractBasis, queries: Float[Array, " queries"], past: tuple[Events, ...], span: Span
+) -> Float[Array, "queries basis neurons"]:
+    """What the basis sums over groups of events, neurons of the first group first."""
+    return jnp.concatenate([basis.features(queries, group.times, group.marks, span) for group in past], axis=-1)
 
 
 def network_log_likelihood(net: PointProcessNetwork, spikes: SpikeTrain, dt: float | None = None) -> Float[Array, ""]:

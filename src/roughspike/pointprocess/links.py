@@ -38,6 +38,12 @@ class AbstractLink(eqx.Module):
         assert self.bound is not None
         return jnp.log1p(-self.rate(u) / self.bound)
 
+    def chances(self, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """lambda(u) / bound and the rest to 1, without a logarithm."""
+        assert self.bound is not None
+        taken = self.rate(u) / self.bound
+        return taken, 1 - taken
+
 
 class SigmoidIntensity(AbstractLink):
     """lambda(u) = f + (a - f) / (1 + e^-u), between the floor f and the amplitude a.
@@ -78,6 +84,15 @@ class SigmoidIntensity(AbstractLink):
     def log_rest(self, u: jax.Array) -> jax.Array:
         """log of (1 - f / a) / (1 + e^u)."""
         return math.log1p(-self.floor / self.amplitude) + jax.nn.log_sigmoid(-u)
+
+    def chances(self, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """lambda(u) / bound and the rest to 1, either of them to full accuracy however small."""
+        small = jnp.exp(-jnp.abs(u))  # one exponential for both
+        large = 1 / (1 + small)
+        small = small * large
+        up, down = jnp.where(u > 0, large, small), jnp.where(u > 0, small, large)
+        floor = self.floor / self.amplitude
+        return floor + (1 - floor) * up, (1 - floor) * down
 
 
 class SoftplusIntensity(AbstractLink):

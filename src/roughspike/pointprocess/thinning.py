@@ -130,17 +130,18 @@ def _marks(scan: Scan, given: tuple[Candidates, jax.Array], fixed: tuple) -> jax
     def step(past: Any, now: tuple) -> tuple[Any, jax.Array]:
         row, base, noise, counts = now
         u = base + _drive(scan.weights, basis.read(past, row))
-        logits = log_choices(link, u) + noise
+        taken, rest = link.chances(u)
+        raised = jnp.append(taken, jnp.sum(rest)) * noise  # log p + g, without the logarithm
         if kind == RELAXED:
-            found = jax.nn.softmax(logits / temperature)[:size]
+            found = jax.nn.softmax(jnp.log(raised) / temperature)[:size]
         else:
-            found = jax.nn.one_hot(jnp.argmax(logits), size + 1, dtype=u.dtype)[:size]
+            found = jax.nn.one_hot(jnp.argmax(raised), size + 1, dtype=u.dtype)[:size]
         found = found * counts
         return basis.write(past, row, found[None]), found
 
     counts = real.astype(scan.base.dtype)
     start = basis.begin(len(times), 1, size, scan.base.dtype)
-    return jax.lax.scan(step, start, (basis.rows(times, span), scan.base, gumbel, counts))[1]
+    return jax.lax.scan(step, start, (basis.rows(times, span), scan.base, jnp.exp(gumbel), counts))[1]
 
 
 @_marks.def_fwd

@@ -153,11 +153,9 @@ class WindowedBasis(AbstractBasis):
         span: Span,
     ) -> History:
         """One more time and running sum. What did not happen is overwritten by the next event that does."""
-        edges, origins = self._blocks(span, time.dtype)
-        block, count = _block(time, edges), history.size
-        last = history.times[jnp.maximum(count - 1, 0)]
-        goes_on = (count > 0) & (block == _block(last, edges))
-        term = self.write_terms((time - origins[block]) / self.width)
+        block, count = self._block(time, span), history.size
+        goes_on = (count > 0) & (block == self._block(history.times[jnp.maximum(count - 1, 0)], span))
+        term = self.write_terms(time / self.width - self._origin(block, span, time.dtype))
         before = jnp.where(goes_on, history.sums[count], 0.0)
         after = before + (term[:, None] * marks[None])[None]
         sums = jax.lax.dynamic_update_index_in_dim(history.sums, after, count + 1, 0)
@@ -165,19 +163,26 @@ class WindowedBasis(AbstractBasis):
             history.times.at[count].set(jnp.where(happened, time, jnp.inf)), sums, jnp.where(happened, count + 1, count)
         )
 
-    def _blocks(self, span: Span, dtype: Any) -> tuple[jax.Array, jax.Array]:
-        """Edges and origins of the blocks, each several windows long."""
-        length = 2 * _WINDOWS_PER_BLOCK * self.width
-        count = max(1, math.ceil((span.stop - span.start) / length))
-        edges = span.start + length * jnp.arange(count + 1, dtype=dtype)
-        return edges, edges[:-1] + 0.5 * length
+    def _num_blocks(self, span: Span) -> int:
+        return max(1, math.ceil((span.stop - span.start) / self._block_length))
+
+    @property
+    def _block_length(self) -> float:
+        return 2 * _WINDOWS_PER_BLOCK * self.width
+
+    def _block(self, times: jax.Array, span: Span) -> jax.Array:
+        """The block of each time; the infinite times of empty slots count to the last one."""
+        return jnp.clip((times - span.start) / self._block_length, 0, self._num_blocks(span) - 1).astype(jnp.int32)
+
+    def _origin(self, block: jax.Array, span: Span, dtype: Any) -> jax.Array:
+        """The middle of a block, in widths."""
+        return (span.start + self._block_length * (block.astype(dtype) + 0.5)) / self.width
 
     def _terms(self, times: jax.Array, span: Span) -> tuple[jax.Array, jax.Array]:
         """What each event writes, and 1 where its block is that of the event before it, else 0."""
-        edges, origins = self._blocks(span, times.dtype)
-        block = _block(times, edges)
+        block = self._block(times, span)
         keep = (block == jnp.concatenate([block[:1], block[:-1]])).astype(times.dtype)
-        return self.write_terms((times - origins[block]) / self.width), keep
+        return self.write_terms(times / self.width - self._origin(block, span, times.dtype)), keep
 
     def _look(self, queries: jax.Array, times: jax.Array, span: Span, side: str = "left") -> Look:
         """Rows first (events from there on are in the window) to last (and from there on no more), for each function.
@@ -187,24 +192,27 @@ class WindowedBasis(AbstractBasis):
 
         S[first] belongs to the block only if the event before it does; otherwise there is nothing to subtract.
         """
-        edges, origins = self._blocks(span, times.dtype)
         centres = jnp.asarray(self.centres, times.dtype)
-        far = _minus(queries, centres + self.width)
-        near = _minus(queries, jnp.maximum(centres - self.width, 0.0))
-        first, last = (jnp.searchsorted(times, edge, side=side) for edge in (far, near))
-        first = jnp.minimum(first, last)
+        ends = jnp.stack([centres + self.width, jnp.maximum(centres - self.width, 0.0)])
+        found = jnp.searchsorted(times, _minus(queries, ends.reshape(-1)), side=side)
+        found = found.reshape(*queries.shape, 2, self.num_functions)
+        last = found[..., 1, :]
+        first = jnp.minimum(found[..., 0, :], last)
         some = last > first
-        block = _block(times, edges)
+        block = self._block(times, span)
         at = lambda index: block[jnp.clip(index, 0, len(times) - 1)]  # noqa: E731
         newest, oldest, before = at(last - 1), at(first), at(first - 1)
         y = _minus(queries, centres) / self.width
-        terms = lambda b: jnp.where(some[..., None], self.read_terms(y - origins[b] / self.width), 0.0)  # noqa: E731
+
+        def terms(block: jax.Array) -> jax.Array:
+            return jnp.where(some[..., None], self.read_terms(y - self._origin(block, span, times.dtype)), 0.0)
+
         early, late = terms(oldest), terms(newest)
         minus = jnp.where(((first > 0) & (before == oldest))[..., None], -early, 0.0)
-        if len(origins) == 1:
+        if self._num_blocks(span) == 1:
             return Look(jnp.stack([last, first], -1), jnp.stack([late, minus], -2))
         two = jnp.where((oldest < newest)[..., None], early, 0.0)
-        end = jnp.searchsorted(times, edges[1:])[oldest]
+        end = jnp.searchsorted(block, oldest, side="right").astype(last.dtype)
         return Look(jnp.stack([last, first, end], -1), jnp.stack([late, minus, two], -2))
 
 
@@ -273,8 +281,3 @@ class RaisedCosineBasis(WindowedBasis):
 def _minus(times: jax.Array, lags: jax.Array) -> jax.Array:
     """times - lags, the lags last."""
     return times[..., None] - lags.reshape((1,) * times.ndim + (-1,))
-
-
-def _block(time: jax.Array, edges: jax.Array) -> jax.Array:
-    """The block of a time; times on the last edge, and the infinite ones of empty slots, count to the last block."""
-    return jnp.clip(jnp.searchsorted(edges, time, side="right") - 1, 0, len(edges) - 2)
