@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from roughspike.networks.simulate import simulate as simulate
     from roughspike.networks.solution import Solution as Solution
     from roughspike.networks.synapses import Synapses as Synapses
+    from roughspike.networks.yin_yang import latency_code as latency_code
+    from roughspike.networks.yin_yang import yin_yang as yin_yang
     from roughspike.neurons.escape import ExponentialEscape as ExponentialEscape
     from roughspike.neurons.escape import SigmoidEscape as SigmoidEscape
     from roughspike.neurons.escape import SoftplusEscape as SoftplusEscape
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from roughspike.pointprocess.elbo import elbo as elbo
     from roughspike.pointprocess.estimators import Pathwise as Pathwise
     from roughspike.pointprocess.estimators import StraightThrough as StraightThrough
+    from roughspike.pointprocess.event_time import EventTime as EventTime
     from roughspike.pointprocess.links import ExponentialIntensity as ExponentialIntensity
     from roughspike.pointprocess.links import SigmoidIntensity as SigmoidIntensity
     from roughspike.pointprocess.links import SoftplusIntensity as SoftplusIntensity
@@ -139,6 +142,8 @@ _HOME = {
     "Solution": "networks.solution",
     "FeedForward": "networks.feedforward",
     "poisson_spikes": "networks.inputs",
+    "yin_yang": "networks.yin_yang",
+    "latency_code": "networks.yin_yang",
     "Result": "_types",
     "SimulationError": "_types",
     "read_spikes": "io.spikes",
@@ -160,6 +165,7 @@ _HOME = {
     "Score": "pointprocess.score",
     "LeaveOneOut": "pointprocess.score",
     "RunningMean": "pointprocess.score",
+    "EventTime": "pointprocess.event_time",
     "log_likelihood": "likelihood.score",
     "NegativeLogLikelihood": "likelihood.objective",
     "marcus_lift": "signatures.truncated",
