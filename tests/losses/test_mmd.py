@@ -11,6 +11,7 @@ import pytest
 import roughspike as rs
 
 KERNEL = rs.SignatureKernel(jump_size=0.5, orders=(6, 8, 1))
+CHEAP = rs.SignatureKernel(jump_size=0.5, orders=(3, 4, 1))  # less to compile
 
 
 def uniform(seed: int, n: int, spikes: int, neurons: int = 1, end: float = 1.0) -> rs.SpikeTrain:
@@ -116,3 +117,27 @@ def test_errors():
         rs.kernel_score(x, x)
     with pytest.raises(ValueError, match="has its horizon term already"):
         rs.with_horizon(rs.with_horizon(rs.SignatureMMD()))
+
+
+def test_nystroem_features_are_exact_at_landmarks_and_close_elsewhere():
+    x, y = uniform(0, 16, 4), uniform(1, 16, 4, end=0.7)
+    losses = [rs.SignatureMMD(CHEAP, landmarks=number) for number in (None, 8)]
+    f, g = (np.asarray(CHEAP.features(z, y)) for z in (x, y))
+    np.testing.assert_allclose(f @ g.T, CHEAP.gram(x, y), rtol=1e-4)
+    exact, few = (float(loss(x, y)) for loss in losses)
+    assert exact > 0.01 and abs(few / exact - 1) < 0.05
+    exact, few = (np.asarray(loss.gains(rs.SpikeTrain(x.times * 0.9), x, y)) for loss in losses)
+    np.testing.assert_allclose(few, exact, atol=0.05 * np.abs(exact).max())
+    with pytest.raises(ValueError, match="landmarks must be at least 1"):
+        rs.SignatureMMD(landmarks=0)
+
+
+def test_gradient_under_vmap_is_that_of_each():
+    """Recorded trains are known when the program is traced: their own term is computed then."""
+    x, y, loss = uniform(5, 6, 3), uniform(6, 3, 3), rs.SignatureMMD(CHEAP)
+    slope = jax.grad(lambda times: loss(rs.SpikeTrain(times), y))
+    sets = jnp.asarray(x.times).reshape(2, 3, 1, 3)
+    one = jax.jit(slope)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(slope))(sets), jnp.stack([one(sets[0]), one(sets[1])]), rtol=1e-10, atol=1e-14
+    )

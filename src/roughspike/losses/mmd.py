@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roughspike._types import as_float
+from roughspike._types import as_float, is_concrete
 from roughspike.losses.base import batched, check_pair
 from roughspike.paths.spikes import SpikeTrain, unchecked
 from roughspike.signatures.kernel import SignatureKernel
@@ -146,6 +147,8 @@ class SignatureMMD(eqx.Module):
     - `kernel`: `SignatureKernel()` for one neuron, the one of filtered trains for several; "auto" is resolved from the
       recorded trains.
     - `unbiased`: products of different samples only. Needs two simulated samples.
+    - `landmarks`: None for all kernels of n simulated and m recorded trains, n (n / 2 + m) of them. A number for the
+      kernel's Nystroem features at so many of the recorded trains, evenly chosen: only n landmarks kernels.
 
     >>> import numpy as np, roughspike as rs
     >>> trains = rs.SpikeTrain(np.array([[[0.5]], [[0.6]]]))
@@ -155,6 +158,11 @@ class SignatureMMD(eqx.Module):
 
     kernel: SignatureKernel | None = None
     unbiased: bool = eqx.field(static=True, default=True)
+    landmarks: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if self.landmarks is not None and self.landmarks < 1:
+            raise ValueError(f"landmarks must be at least 1, got {self.landmarks}: pass None for the exact kernel")
 
     def __call__(self, simulated: SpikeTrain, recorded: SpikeTrain) -> Float[Array, ""]:
         """The loss. **Raises** ValueError if the trains differ in their neurons or in their windows."""
@@ -163,7 +171,12 @@ class SignatureMMD(eqx.Module):
         if self.unbiased and x.batch_shape[0] < 2:
             raise ValueError("unbiased=True needs two simulated samples or more: pass num_samples=2 or more")
         alone = y.batch_shape[0] > 1 or not self.unbiased
-        rest = _within(kernel.gram(y), self.unbiased) if alone else 0.0
+        if self.landmarks is not None:
+            f, g = (kernel.features(z, _evenly(y, self.landmarks)) for z in (x, y))
+            rest = _within_features(g, self.unbiased) if alone else 0.0
+            return _within_features(f, self.unbiased) - 2 * jnp.vdot(jnp.mean(f, axis=0), jnp.mean(g, axis=0)) + rest
+        with _early(y, kernel):
+            rest = _within(kernel.gram(y), self.unbiased) if alone else 0.0
         return _within(kernel.gram(x), self.unbiased) - 2 * jnp.mean(kernel.gram(x, y)) + rest
 
     def gains(self, changed: SpikeTrain, simulated: SpikeTrain, recorded: SpikeTrain) -> Float[Array, "samples"]:
@@ -172,21 +185,30 @@ class SignatureMMD(eqx.Module):
         2 (w(changed_i) - w(x_i)) / n with the witness w(z) = mean_{j != i} k(z, x_j) - mean_j k(z, y_j).
         """
         x, y, kernel = self._sides(simulated, recorded)
-        n = x.batch_shape[0]
-        change = kernel.gram(batched(changed), x) - kernel.gram(x)
-        among = (jnp.sum(change, axis=1) - jnp.diagonal(change)) / max(n - 1, 1)
-        across = jnp.mean(kernel.gram(batched(changed), y) - kernel.gram(x, y), axis=1)
-        return 2 * (among - across) / n
+        changed, n = batched(changed), x.batch_shape[0]
+        if self.landmarks is None:
+            change, across = kernel.gram(changed, x) - kernel.gram(x), kernel.gram(changed, y) - kernel.gram(x, y)
+            among = (jnp.sum(change, axis=1) - jnp.diagonal(change)) / max(n - 1, 1)
+            return 2 * (among - jnp.mean(across, axis=1)) / n
+        new, old, others = (kernel.features(z, _evenly(y, self.landmarks)) for z in (changed, x, y))
+        among = ((new - old) @ jnp.sum(old, axis=0) - jnp.sum((new - old) * old, axis=1)) / max(n - 1, 1)
+        return 2 * (among - (new - old) @ jnp.mean(others, axis=0)) / n
 
     def _sides(self, simulated: SpikeTrain, recorded: SpikeTrain) -> tuple[SpikeTrain, SpikeTrain, SignatureKernel]:
         """Both sets with one batch axis and one float type, and the kernel."""
         x, y = batched(simulated), batched(recorded)
-        times = jax.lax.stop_gradient(jnp.asarray(y.times, as_float(x.times).dtype))
-        y = unchecked(times, x.t0, x.t1)
         kernel = self.kernel
         if kernel is None:
             kernel = SignatureKernel() if x.num_neurons == 1 else SignatureKernel(lift=FilteredLift())
-        return x, y, kernel.resolved(y)
+        with _early(recorded, kernel):
+            times = jax.lax.stop_gradient(jnp.asarray(y.times, as_float(x.times).dtype))
+            y = unchecked(times, x.t0, x.t1)
+            return x, y, kernel.resolved(y)
+
+
+def _early(*trees: Any) -> contextlib.AbstractContextManager:
+    """Computes at once what is known while a program is traced, and so once and not at every call."""
+    return jax.ensure_compile_time_eval() if is_concrete(*trees) else contextlib.nullcontext()
 
 
 def _within(gram: jax.Array, unbiased: bool) -> jax.Array:
@@ -197,3 +219,16 @@ def _within(gram: jax.Array, unbiased: bool) -> jax.Array:
     if n < 2:
         raise ValueError("unbiased=True needs two trains or more on both sides: pass unbiased=False")
     return (jnp.sum(gram) - jnp.trace(gram)) / (n * (n - 1))
+
+
+def _within_features(features: jax.Array, unbiased: bool) -> jax.Array:
+    """As `_within` of the Gram matrix of the features."""
+    n, total = features.shape[0], jnp.sum(features, axis=0)
+    if not unbiased:
+        return jnp.vdot(total, total) / n**2
+    return (jnp.vdot(total, total) - jnp.vdot(features, features)) / (n * (n - 1))
+
+
+def _evenly(y: SpikeTrain, number: int) -> SpikeTrain:
+    """So many of the trains."""
+    return y[np.unique(np.linspace(0, y.batch_shape[0] - 1, number).astype(int))]

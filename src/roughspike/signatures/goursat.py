@@ -38,9 +38,8 @@ def _forward(rho: jax.Array, order: int, unit: int, store: bool) -> tuple[Scaled
         def cell(j: jax.Array, carry: tuple) -> tuple:
             v, f, scale, above, stored = carry
             g = [_at(edge, j) for edge in below]
-            column, factors = g.pop() if unit else scale, ()
-            if unit:
-                steps, factors = _factors(v, f, scale, column, unit)
+            column = g.pop() if unit else scale
+            steps, factors = _factors(v, f, scale, column, unit)
             put = lambda into, value: jax.lax.dynamic_update_slice(into, value[None, None], (i, j, jnp.zeros_like(i)))  # noqa: E731
             stored = tuple(map(put, stored, (v, *f, *g, *factors))) if store else ()
             v, f, g = _cell(v, f, tuple(g), _at(rho_i, j), factors)
@@ -59,8 +58,10 @@ def _forward(rho: jax.Array, order: int, unit: int, store: bool) -> tuple[Scaled
 
 def _factors(
     v: jax.Array, f: tuple, scale: jax.Array, column: jax.Array, unit: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Units that this column goes up; the factors from the last column's scale to this one's and on to its next."""
+    if not unit:
+        return scale, ()
     ratio = steps_between(scale, column, unit)
     steps, factor = steps_of(ratio * taylor_end([v, *f]), unit)
     return steps, (ratio, factor)

@@ -102,7 +102,8 @@ def _spike_values(arguments: tuple, windows: tuple, orders: Orders, scaled: bool
     rows = [slots_of(t, window[0], window[1], orders.pieces) for t, window in zip(times, windows, strict=True)]
     # only the product of both time weights counts, so x takes it all
     x, y = rows[0]._replace(moves=rows[0].moves * jnp.square(weight)), rows[-1]
-    return Scaled(*pair_kernels(x, y, size, first, second, orders, scaled))
+    found: Any = pair_kernels(x, y, size, first, second, orders, scaled)
+    return Scaled(*found)
 
 
 def path_pairs(
@@ -160,7 +161,8 @@ def _path_values(arguments: tuple, static: AbstractStaticKernel, order: int, pie
         rho = path_products(static, x[index[0]], y[index[1]])
         if pieces > 1:
             rho = jnp.repeat(jnp.repeat(rho / pieces**2, pieces, axis=0), pieces, axis=1)
-        return Scaled(*goursat(rho, order, unit))
+        found: Any = goursat(rho, order, unit)
+        return Scaled(*found)
 
     found = jax.lax.map(block, (rows(first), rows(second)))
     return Scaled(*(part.reshape(-1)[:pairs] for part in found))

@@ -134,6 +134,26 @@ class SignatureKernel(eqx.Module):
             return listed.value
         return _quotient(listed, _own(kernel, x), _own(kernel, y), first, second)
 
+    def features(self, x: Any, landmarks: Any) -> Float[Array, "n landmarks"]:
+        """Nystroem features f with <f(x), f(y)> close to k(x, y), and equal to it if x or y is a landmark.
+
+            f(x) = C^-1 k(landmarks, x),    C C' = k(landmarks, landmarks)
+
+        n times m kernels in place of n^2: for means over many samples.
+
+        **Arguments**
+
+        - `x`, `landmarks`: trains or paths; some tens of landmarks, of the kind that x is.
+
+        **Reference**: Williams & Seeger (2001), Advances in Neural Information Processing Systems 13.
+        """
+        kernel = self.resolved(landmarks)
+        gram = kernel.gram(landmarks)
+        noise = 4 * len(gram) * jnp.finfo(gram.dtype).eps * jnp.trace(gram)  # what rounding and tol may make negative
+        noise = jnp.maximum(noise, _tolerance(kernel, x) * jnp.trace(gram))
+        factor = jnp.linalg.cholesky(gram + noise * jnp.eye(len(gram), dtype=gram.dtype))
+        return jax.scipy.linalg.solve_triangular(factor, kernel.gram(landmarks, x), lower=True).T
+
     def resolved(self, *trains: Any) -> SignatureKernel:
         """The same kernel with a number for "auto": the jump size that suits all these trains together."""
         if not isinstance(self.jump_size, str) or not isinstance(trains[0], SpikeTrain):
@@ -156,8 +176,8 @@ def _own(kernel: SignatureKernel, x: Any) -> Scaled:
 
 def _quotient(listed: Scaled, x: Scaled, y: Scaled, first: np.ndarray, second: np.ndarray) -> jax.Array:
     """The normalised kernels of listed pairs."""
-    own = (Scaled(*(part[index] for part in side)) for side, index in ((x, first), (y, second)))
-    return quotient(listed, *own, scale_unit(listed.value.dtype, True))
+    own = [Scaled(side.value[index], side.exponent[index]) for side, index in ((x, first), (y, second))]
+    return quotient(listed, own[0], own[1], scale_unit(listed.value.dtype, True))
 
 
 def _pairs(kernel: SignatureKernel, x: Any, y: Any, first: np.ndarray, second: np.ndarray) -> tuple[Scaled, Any]:
@@ -167,9 +187,8 @@ def _pairs(kernel: SignatureKernel, x: Any, y: Any, first: np.ndarray, second: n
     """
     tol, scaled = _tolerance(kernel, x), kernel.normalise
     if not isinstance(x, SpikeTrain):
-        paths = as_float(x), None if y is None else as_float(y)
-        options = {"static": kernel.static, "tol": tol, "orders": kernel.orders, "scaled": scaled}
-        return path_pairs(*paths, first, second, **options)
+        x, y = as_float(x), None if y is None else as_float(y)
+        return path_pairs(x, y, first, second, static=kernel.static, tol=tol, orders=kernel.orders, scaled=scaled)
     if isinstance(kernel.lift, PerNeuron) and x.num_neurons > 1:
         k = np.arange(x.num_neurons)
         i, j = ((x.num_neurons * index[:, None] + k).reshape(-1) for index in (first, second))
@@ -181,8 +200,9 @@ def _pairs(kernel: SignatureKernel, x: Any, y: Any, first: np.ndarray, second: n
 
     def lifted(orders: tuple[int, ...] | None) -> tuple[Scaled, Any]:
         lift = kernel.lift if isinstance(kernel.lift, FilteredLift) else without_repeats
-        paths = (None if t is None else scaled_path(lift(t), *weights) for t in (x, y))
-        return path_pairs(*paths, first, second, static=kernel.static, tol=tol, orders=orders, scaled=scaled)
+        other = None if y is None else scaled_path(lift(y), *weights)
+        options: dict[str, Any] = {"static": kernel.static, "tol": tol, "orders": orders, "scaled": scaled}
+        return path_pairs(scaled_path(lift(x), *weights), other, first, second, **options)
 
     def by_spikes() -> tuple[Scaled, Any]:
         orders = None if kernel.orders is None else Orders(*kernel.orders)

@@ -95,5 +95,6 @@ def ties(*trains: SpikeTrain | None) -> bool | jax.Array:
         here = xp.any((flat[:, 1:] == flat[:, :-1]) & xp.isfinite(flat[:, 1:]))
         if xp is np and bool(here):
             return True
-        found = found if xp is np else found | here
+        if xp is jnp:
+            found = jnp.asarray(here) | found
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from roughspike.signatures.scales import Scaled, scale_unit
 from roughspike.signatures.sweep import Orders, Slots, Stored, Wanted, backward, forward, storage
 
-_MOST_STORED = 6 * 10**6  # numbers that one block may keep for its adjoint sweep
+_MOST_STORED = 8 * 10**6  # numbers that one block may keep for its adjoint sweep
 
 
 class Trains(NamedTuple):
@@ -47,12 +47,16 @@ def slots_of(times: jax.Array, t0: float, t1: float, pieces: int = 1) -> Trains:
     return Trains(moves, owner, used * pieces)
 
 
-def block_lanes(dtype: Any, slots: int, coefficients: int = 0) -> int:
-    """Pairs in a block: few enough for the fast caches and, with `coefficients` stored per cell, for the memory."""
-    lanes = 512 if np.dtype(dtype).itemsize == 4 else 256
+def block_lanes(dtype: Any, pairs: int, slots: int, coefficients: int = 0) -> int:
+    """Pairs in a block: few enough for the caches and, with `coefficients` stored per cell, for the memory.
+
+    An odd multiple of 16: rows whose length is a large power of 2 would all fall on the same few lines of the cache.
+    """
+    most = 4224 // np.dtype(dtype).itemsize
     if coefficients:
-        lanes = min(lanes, max(16, _MOST_STORED // (slots * coefficients) // 16 * 16))
-    return lanes
+        most = min(most, max(16, _MOST_STORED // (slots * coefficients)))
+    lanes = -(-pairs // max(1, round(pairs / most)))
+    return -(-lanes // 16) * 16 + 16 * (lanes > 16 and -(-lanes // 16) % 2 == 0)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6))
@@ -79,25 +83,27 @@ def _blocks(
     """Kernels, and the derivatives asked for with one row per pair (empty arrays for the others)."""
     coefficients = orders.time * (wanted.x + wanted.y) + orders.jump * wanted.size
     pairs, slots = first.shape[0], (x.moves.shape[1], y.moves.shape[1])
-    lanes = min(block_lanes(size.dtype, slots[0] * slots[1], coefficients), -(-pairs // 16) * 16)
+    lanes = block_lanes(size.dtype, pairs, slots[0] * slots[1], coefficients)
     blocks, unit = -(-pairs // lanes), scale_unit(size.dtype, scaled)
     rows = lambda index: jnp.pad(index, (0, blocks * lanes - pairs)).reshape(blocks, lanes)  # noqa: E731
 
-    def block(
-        stored: Stored | None, index: tuple[jax.Array, jax.Array]
-    ) -> tuple[Stored | None, tuple[Scaled, tuple[jax.Array, ...]]]:
-        i, j = index
-        left = Slots(x.moves[i].T, x.owner[i].T, jnp.max(x.used[i]))
-        other = y.owner[j].T
-        right = Slots(y.moves[j].T, jnp.where(other < 0, -2, other), jnp.max(y.used[j]))
-        kernel, stored = forward(left, right, size, orders, unit, stored)
-        if stored is None:
-            return stored, (kernel, ())
-        dx, dy, dsize = backward(left, right, size, orders, unit, wanted, stored, kernel)
-        return stored, (kernel, (dx.T if wanted.x else dx[:0].T, dy.T if wanted.y else dy[:0].T, dsize))
+    @jax.custom_batching.sequential_vmap  # loops whose lengths differ would copy all they carry at every turn
+    def run(x: Trains, y: Trains, size: jax.Array, first: jax.Array, second: jax.Array) -> Any:
+        def block(stored: Stored | None, index: tuple[jax.Array, jax.Array]) -> tuple[Stored | None, tuple]:
+            i, j = index
+            left = Slots(x.moves[i].T, x.owner[i].T, jnp.max(x.used[i]))
+            other = y.owner[j].T
+            right = Slots(y.moves[j].T, jnp.where(other < 0, -2, other), jnp.max(y.used[j]))
+            kernel, stored = forward(left, right, size, orders, unit, stored)
+            if stored is None:
+                return stored, (kernel, ())
+            dx, dy, dsize = backward(left, right, size, orders, unit, wanted, stored, kernel)
+            return stored, (kernel, (dx.T if wanted.x else dx[:0].T, dy.T if wanted.y else dy[:0].T, dsize))
 
-    begin = storage(slots, lanes, size.dtype, orders, unit, wanted)  # one for all blocks
-    _, found = jax.lax.scan(block, begin, (rows(first), rows(second)))
+        begin = storage(slots, lanes, size.dtype, orders, unit, wanted)  # one for all blocks
+        return jax.lax.scan(block, begin, (rows(first), rows(second)))[1]
+
+    found = run(x, y, size, first, second)
     return jax.tree.map(lambda part: part.reshape(blocks * lanes, *part.shape[2:])[:pairs], found)
 
 

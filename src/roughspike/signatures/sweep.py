@@ -39,6 +39,7 @@ from roughspike.signatures.tiles import (
     taylor_end,
     taylor_products,
     taylor_tile,
+    total,
 )
 
 
@@ -81,7 +82,7 @@ class _Row(NamedTuple):
     f_time: tuple[jax.Array, ...]
     f_jump: tuple[jax.Array, ...]
     v: jax.Array
-    scale: jax.Array
+    scale: tuple[jax.Array, ...]  # empty if there is none
     columns: _Columns
 
 
@@ -110,7 +111,7 @@ def forward(
     lanes = y.moves.shape[1:]
 
     def row(i: jax.Array, carry: tuple) -> tuple:
-        below, _, stored = carry
+        below, kernel, stored = carry
         h, neuron = x.moves[i], x.owner[i]
 
         def cell(j: jax.Array, carry: tuple[_Row, Stored | None]) -> tuple[_Row, Stored | None]:
@@ -126,7 +127,7 @@ def forward(
             return _Row(tuple(top[1:]), f_jump, top[0] + rise(g.jump), s.scale, columns), stored
 
         s, stored = jax.lax.fori_loop(0, y.used, cell, (_start(orders, below), stored))
-        return s.columns, Scaled(_end(s), s.scale), stored
+        return s.columns, Scaled(_end(s), total(s.scale) if unit else kernel.exponent), stored
 
     one = jnp.ones(lanes, size.dtype)
     begin = _flat(orders, y.moves.shape, size.dtype, unit), Scaled(one, jnp.zeros_like(one)), stored
@@ -191,19 +192,21 @@ def _rescaled(s: _Row, scales: tuple[jax.Array, ...], unit: int) -> tuple[_Row, 
     if not unit:
         return s, tuple, ()
     (scale,) = scales
-    ratio = steps_between(s.scale, scale, unit)
+    ratio = steps_between(total(s.scale), scale, unit)
     shift = lambda values: tuple(ratio * value for value in values)  # noqa: E731
-    s = _Row(shift(s.f_time), shift(s.f_jump), ratio * s.v, scale, s.columns)
+    s = _Row(shift(s.f_time), shift(s.f_jump), ratio * s.v, scales, s.columns)
     steps, factor = steps_of(_end(s), unit)  # the next row's value at this column
     return s, lambda values: tuple(factor * value for value in values), (scale + steps,)
 
 
-def _integral(stored: Stored, i: jax.Array, j: jax.Array, scale: jax.Array, exponent: jax.Array, unit: int) -> Callable:
+def _integral(
+    stored: Stored, i: jax.Array, j: jax.Array, scale: tuple[jax.Array, ...], exponent: jax.Array, unit: int
+) -> Callable:
     """Integrals of a stored edge times an edge of the reversed problem, in the scale of the kernel."""
     cell = lambda edge: jax.lax.dynamic_slice(edge, (i, j, jnp.zeros_like(i)), (1, 1, edge.shape[2]))[0, 0]  # noqa: E731
     if not unit:
         return lambda edges, others, products: edge_integral([cell(edge) for edge in edges], others, products)
-    half = jnp.exp2(0.5 * unit * (cell(stored.scale[0]) + scale - exponent))
+    half = jnp.exp2(0.5 * unit * (cell(*stored.scale) + total(scale) - exponent))
 
     def integral(edges: tuple[jax.Array, ...], others: Sequence[jax.Array], products: np.ndarray) -> jax.Array:
         return edge_integral([half * cell(edge) for edge in edges], [half * other for other in others], products)
@@ -221,7 +224,9 @@ def _start(orders: Orders, columns: _Columns) -> _Row:
     """The left end of a row, where u is 1."""
     zero = jnp.zeros_like(columns.jump[0][0])
     edges = lambda count: tuple(zero for _ in range(count))  # noqa: E731
-    return _Row(edges(orders.time - 1), edges(orders.jump - 1), jnp.ones_like(zero), zero, columns)
+    return _Row(
+        edges(orders.time - 1), edges(orders.jump - 1), jnp.ones_like(zero), edges(len(columns.scales)), columns
+    )
 
 
 def _end(s: _Row) -> jax.Array:

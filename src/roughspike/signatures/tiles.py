@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 from numpy.polynomial import chebyshev
 
 _TERMS = 32  # powers of rho in (1); they fall as 1 / (n!)^2
+_UNROLLED = 8  # coefficients up to which small products are written out
 
 
 def taylor_tile(
@@ -68,16 +69,17 @@ class JumpMap(eqx.Module):
     """Equation (1) for Chebyshev edges v + sum_k f_k phi_k, phi_k(s) = T_k(2 s - 1) - T_k(-1) for k = 1 .. P - 1.
 
     With one matrix for the edge itself and one for the other,  top - f = A f + B g + c v,  right - g = A g + B f + c v.
+    Small matrices are written out number by number, which runs faster; large ones would take long to compile.
     """
 
-    own: Float[Array, "modes modes"]  # A
-    other: Float[Array, "modes modes"]  # B
-    corner: Float[Array, "modes"]  # c
+    rows: tuple[tuple[Float[Array, ""], ...], ...]  # of the matrix (A, B, c)
+    matrix: Float[Array, "modes inputs"]
 
     def __init__(self, rho: jax.Array, order: int):
-        series = (jnp.asarray(part, rho.dtype) for part in jump_series(order))
         powers = rho ** jnp.arange(1, _TERMS, dtype=rho.dtype)
-        self.own, self.other, self.corner = (jnp.tensordot(powers, part, 1) for part in series)
+        own, other, corner = (jnp.tensordot(powers, jnp.asarray(s, rho.dtype), 1) for s in jump_series(order))
+        self.matrix = jnp.concatenate([own, other, corner[:, None]], axis=1)
+        self.rows = tuple(tuple(row) for row in self.matrix) if order <= _UNROLLED else ()
 
     def __call__(
         self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], active: jax.Array
@@ -88,11 +90,12 @@ class JumpMap(eqx.Module):
     def _edge(
         self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], active: jax.Array
     ) -> tuple[jax.Array, ...]:
-        found = []
-        for k, value in enumerate(f):
-            parts = [*(self.own[k, m] * f[m] for m in range(len(f))), *(self.other[k, m] * g[m] for m in range(len(f)))]
-            found.append(value + jnp.where(active, total(parts) + self.corner[k] * v, 0))
-        return tuple(found)
+        inputs = (*f, *g, v)
+        if self.rows:
+            gains = [total([w * edge for w, edge in zip(row, inputs, strict=True)]) for row in self.rows]
+        else:
+            gains = list(jnp.matmul(self.matrix, jnp.stack(inputs), precision="highest"))
+        return tuple(value + jnp.where(active, gain, 0) for value, gain in zip(f, gains, strict=True))
 
 
 def rise(modes: Sequence[jax.Array]) -> jax.Array:
@@ -147,5 +150,8 @@ def jump_products(order: int) -> np.ndarray:
 
 def edge_integral(first: Sequence[jax.Array], second: Sequence[jax.Array], products: np.ndarray) -> jax.Array:
     """int_0^1 of the product of an edge with an edge of the reversed problem."""
+    if len(products) > _UNROLLED:
+        matrix = jnp.asarray(products, second[0].dtype)
+        return jnp.sum(jnp.stack(first) * jnp.matmul(matrix, jnp.stack(second), precision="highest"), axis=0)
     rows = [total([b * float(w) for b, w in zip(second, row, strict=True)]) for row in products]
     return total([a * b for a, b in zip(first, rows, strict=True)])
