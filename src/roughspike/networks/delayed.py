@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from roughspike._types import DELAY_OUT_OF_ROOM, NOT_FINITE
 from roughspike.networks.decay import Decay, left_of_step
 from roughspike.networks.kinds import Kind, Stepped
+from roughspike.networks.series import powers_of
+from roughspike.networks.synapses import row as row_of
 
 
 class Plan(NamedTuple):
@@ -119,20 +121,21 @@ def run_scan(
     ring = jnp.zeros((plan.rows, lanes, 2, neurons), given.start.v.dtype)
 
     def body(carry: Any, inputs: Inputs) -> Any:
-        state, ring, count, flags = carry
-        row = inputs.step % plan.rows
-        arrived = ring[row]
-        ring = ring.at[row].set(0.0)
+        state, arrived, ring, count, flags = carry
         out = advance(plan, given, fixed, state, arrived, count, inputs, lean)
         fractions = jnp.stack(out.fractions)
         count = count + jnp.sum(fractions >= 0, axis=0, dtype=jnp.int32)
+        # of the ring nothing is read before the last write: else XLA copies all of it in every step
+        here, then = inputs.step % plan.rows, (inputs.step + 1) % plan.rows
+        ring = jax.lax.dynamic_update_index_in_dim(ring, jnp.zeros_like(arrived), here, 0)
         ring = deliver(plan, given, fixed, ring, fractions, inputs.step)
+        arrived = jax.lax.dynamic_index_in_dim(ring, then, 0, keepdims=False)
         membrane = out.state.v if plan.trace else None
-        return (out.state, ring, count, flags | out.flags), (fractions, count, membrane, out.kept)
+        return (out.state, arrived, ring, count, flags | out.flags), (fractions, count, membrane, out.kept)
 
     zero = jnp.zeros((lanes, neurons), jnp.int32)
-    (end, _, _, flags), (fractions, counts, membrane, kept) = jax.lax.scan(
-        body, (given.start, ring, zero, zero), inputs_of(given, fixed, steps)
+    (end, _, _, _, flags), (fractions, counts, membrane, kept) = jax.lax.scan(
+        body, (given.start, ring[0], ring, zero, zero), inputs_of(given, fixed, steps)
     )
     finite = jnp.isfinite(end.v + end.i)
     away = ~_fits(plan, given.delays)
@@ -177,19 +180,31 @@ def delays_of(given: Given, neuron: jax.Array) -> jax.Array:
 
 
 def each_spike(fractions: jax.Array, act: Callable[[Spike, Any], Any], carry: Any) -> Any:
-    """`act` on every spike of a step, (slots, lanes, neurons), one after the other, latest first."""
+    """`act` on every spike of a step, (slots, lanes, neurons), one after the other.
+
+    The next one is found by its place: a minimum is five times faster than `argmax`.
+    """
     _, lanes, neurons = fractions.shape
     flat = fractions.reshape(-1)
+    places = jnp.arange(flat.size, dtype=jnp.int32)
 
     def body(loop: Any) -> Any:
-        left, flat, carry = loop
-        j = jnp.argmax(flat).astype(jnp.int32)
+        left, last, carry = loop
+        j = jnp.min(jnp.where((flat >= 0) & (places > last), places, flat.size))
         place = j % (lanes * neurons)
-        carry = act(Spike(j // (lanes * neurons), place // neurons, place % neurons, flat[j]), carry)
-        return left - 1, flat.at[j].set(-1.0), carry
+        spike = Spike(j // (lanes * neurons), place // neurons, place % neurons, flat[j])
+        return left - 1, j, act(spike, carry)
 
     count = jnp.sum(flat >= 0, dtype=jnp.int32)
-    return jax.lax.while_loop(lambda loop: loop[0] > 0, body, (count, flat, carry))[2]
+    return jax.lax.while_loop(lambda loop: loop[0] > 0, body, (count, jnp.int32(-1), carry))[2]
+
+
+def units_at(decay: Decay, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`left_of_step`. For a single y as products, which XLA computes once and not for each of its users."""
+    if y.ndim:
+        return left_of_step(decay, y)
+    powers = powers_of(0.5 - y, len(decay.synapse))
+    return jnp.stack(decay.synapse) @ powers, jnp.stack(decay.response) @ powers
 
 
 def deliver(
@@ -199,14 +214,20 @@ def deliver(
     neurons = fractions.shape[2]
 
     def act(spike: Spike, ring: jax.Array) -> jax.Array:
-        to = reach(plan, delays_of(given, spike.neuron), spike.x, step)
-        weights = jnp.where(to.fits, given.weights[spike.neuron], 0.0)
-        parts = jnp.stack([jnp.broadcast_to(unit, weights.shape) for unit in left_of_step(given.decay, to.y)])
-        if fixed.targets is None and to.row.ndim == 0:
-            return ring.at[to.row, spike.lane].add(parts * weights[None])
-        targets = jnp.arange(neurons, dtype=jnp.int32) if fixed.targets is None else fixed.targets[spike.neuron]
-        row = jnp.broadcast_to(to.row, weights.shape)
-        return ring.at[row, spike.lane, :, targets].add((parts * weights[None]).T, mode="drop")
+        k = spike.neuron
+        to = reach(plan, delays_of(given, k), spike.x, step)
+        units = units_at(given.decay, to.y)
+        if to.row.ndim:
+            targets = jnp.arange(neurons, dtype=jnp.int32) if fixed.targets is None else fixed.targets[k]
+            weights = jnp.where(to.fits, given.weights[k], 0.0)
+            parts = jnp.stack([unit * weights for unit in units], axis=1)
+            return ring.at[to.row, spike.lane, :, targets].add(parts, mode="drop")
+        # one row of the ring is written in place; a scatter into the ring would copy it
+        weights = jnp.where(to.fits, row_of(given.weights, fixed.targets, neurons, k), 0.0)
+        start = (to.row, spike.lane, jnp.int32(0), jnp.int32(0))
+        there = jax.lax.dynamic_slice(ring, start, (1, 1, 2, neurons))
+        new = there + jnp.stack([unit * weights for unit in units])[None, None]
+        return jax.lax.dynamic_update_slice(ring, new, start)
 
     return each_spike(fractions, act, ring)
 

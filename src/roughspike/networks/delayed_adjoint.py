@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.networks.adjoint import Perturbed, values_and_perturbed
-from roughspike.networks.decay import left_of_step
 from roughspike.networks.delayed import (
     Fixed,
     Given,
@@ -32,6 +31,7 @@ from roughspike.networks.delayed import (
     inputs_of,
     reach,
     run_scan,
+    units_at,
 )
 
 
@@ -121,7 +121,7 @@ def _read(plan: Plan, given: Given, fixed: Fixed, ring: Any, known: Any, inputs:
             row = jnp.broadcast_to(to.row, weights.shape)
             there = ring.at[row, spike.lane, :, targets].get(mode="fill", fill_value=0.0).T
         there = jnp.where(jnp.broadcast_to(to.fits, weights.shape)[None], there, 0.0)
-        (on_i, on_v), back = jax.vjp(left_of_step, given.decay, to.y)
+        (on_i, on_v), back = jax.vjp(units_at, given.decay, to.y)
         on_units = there * weights[None]
         if to.y.ndim == 0:
             on_units = jnp.sum(on_units, axis=1)

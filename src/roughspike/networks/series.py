@@ -57,7 +57,7 @@ def flow(
     v, i = state
     v0 = _at(force.v0, force.v1, a)
     i0 = None if force.i0 is None else _at(force.i0, force.i1, a)
-    powers = _powers(y, series.on_v.shape[0])
+    powers = powers_of(y, series.on_v.shape[0])
     to_v, to_i = powers @ series.on_v, powers @ series.on_i
     new_v, new_i = to_v[0] * v + to_v[1] * i, to_i[1] * i
     for k, push in ((2, v0), (3, force.v1), (4, i0), (5, force.i1)):
@@ -81,7 +81,7 @@ def _at(start: jax.Array, rise: jax.Array | None, part: jax.Array) -> jax.Array:
     return start if rise is None else start + part * rise
 
 
-def _powers(y: jax.Array, count: int) -> jax.Array:
+def powers_of(y: jax.Array, count: int) -> jax.Array:
     """(1, y, y^2, ...), from the binary digits of the exponent: one fused operation, not one for each power."""
     exponent = jnp.arange(count, dtype=jnp.int32)
     powers, square = jnp.ones(count, y.dtype), y
