@@ -6,7 +6,8 @@ buffer), `steps` (of the time grid), `segments` (pieces of a grid cut at spikes)
 
 from __future__ import annotations
 
-from typing import Any
+import abc
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -32,7 +33,8 @@ _REMEDY = {
     TOO_MANY_SPIKES_IN_A_STEP: "more spikes in one step than max_spikes_per_step: raise it, or pass a smaller dt",
     ROOT_NOT_CONVERGED: "a spike time did not converge: pass a smaller dt",
     UNDECLARED_NOISE: "sigma is nonzero in an entry that was zero when the neuron was made: build a new neuron",
-    GRAZE: "a spike grazes its threshold, so the derivative of its time is infinite and was left out (the run is right)",
+    GRAZE: "a spike grazes its threshold, so the derivative of its time is infinite and was left out (the run is "
+    "right)",
     CASCADE: "spikes of a network set each other off without end at one time, the run stopped there: weaken the "
     "weights, or give the neurons a refractory time",
     DELAY_OUT_OF_ROOM: "a delay is shorter than a step or longer than max_delay, and its spikes were not delivered: "
@@ -40,7 +42,54 @@ _REMEDY = {
 }
 
 
-class Result(eqx.Module):
+class AbstractResult(eqx.Module):
+    """How runs ended: a bit mask of flags for each, and what to do about them.
+
+    A member has a table of what each flag means, `remedies`, and says whom a flag has hit.
+    """
+
+    flags: eqx.AbstractVar[Int[Array, "..."]]
+    needed: eqx.AbstractVar[Int[Array, "..."]]
+    remedies: ClassVar[dict[int, str]]
+
+    @abc.abstractmethod
+    def whom(self, hit: np.ndarray, total: int) -> str:
+        """Which runs, of how many, as the beginning of a line; `hit` are their indices."""
+
+    @property
+    def ok(self) -> jax.Array:
+        """Scalar boolean: every run ended well."""
+        return jnp.all(self.flags == 0)
+
+    def has(self, flag: int) -> jax.Array:
+        """Boolean per run: did this flag occur?"""
+        return (self.flags & flag) != 0
+
+    def messages(self) -> list[str]:
+        """One line per kind of failure, with how many runs it hit and the remedy. Needs concrete values."""
+        flags = np.asarray(self.flags).ravel()
+        needed = int(np.max(np.asarray(self.needed), initial=0))
+        lines = []
+        for flag, remedy in self.remedies.items():
+            hit = np.flatnonzero(flags & flag)
+            if hit.size:
+                lines.append(f"{self.whom(hit, flags.size)}: {remedy.format(needed=needed)}")
+        return lines
+
+    def raise_if_failed(self) -> None:
+        """Raise `SimulationError` with `messages()` unless every run ended well."""
+        lines = self.messages()
+        if lines:
+            raise SimulationError("; ".join(lines))
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if is_concrete(self):
+            return f"{name}({'; '.join(self.messages()) or 'all ended well'})"
+        return f"{name}(<traced>)"
+
+
+class Result(AbstractResult):
     """How every sample of a run ended.
 
     | flag | meaning |
@@ -64,38 +113,11 @@ class Result(eqx.Module):
 
     flags: Int[Array, "..."]
     needed: Int[Array, "..."]
+    remedies: ClassVar[dict[int, str]] = _REMEDY
 
-    @property
-    def ok(self) -> jax.Array:
-        """Scalar boolean: every sample ended well."""
-        return jnp.all(self.flags == 0)
-
-    def has(self, flag: int) -> jax.Array:
-        """Boolean per sample: did this flag occur?"""
-        return (self.flags & flag) != 0
-
-    def messages(self) -> list[str]:
-        """One line per kind of failure, with how many samples it hit and the remedy. Needs concrete values."""
-        flags = np.atleast_1d(np.asarray(self.flags))
-        needed = int(np.max(np.asarray(self.needed), initial=0))
-        lines = []
-        for flag, remedy in _REMEDY.items():
-            hit = int(np.sum((flags & flag) != 0))
-            if hit:
-                lines.append(f"{hit} of {flags.size} samples: {remedy.format(needed=needed)}")
-        return lines
-
-    def raise_if_failed(self) -> None:
-        """Raise `SimulationError` with `messages()` unless every sample ended well."""
-        lines = self.messages()
-        if lines:
-            raise SimulationError("; ".join(lines))
-
-    def __repr__(self) -> str:
-        if is_concrete(self.flags):
-            lines = self.messages()
-            return f"Result({'; '.join(lines) if lines else 'all ended well'})"
-        return "Result(<traced>)"
+    def whom(self, hit: np.ndarray, total: int) -> str:
+        """How many samples."""
+        return f"{hit.size} of {total} samples"
 
 
 class SimulationError(RuntimeError):

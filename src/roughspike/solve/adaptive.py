@@ -14,7 +14,6 @@ from roughspike.solve.crossing import due
 from roughspike.solve.loop import EventLoop, Reached, select
 from roughspike.solve.parts import breaks
 from roughspike.solve.result import STEPS_USED_UP
-from roughspike.solve.stepping import step_with_error
 from roughspike.solve.stops import Tables
 
 
@@ -66,7 +65,8 @@ class AdaptiveLoop(EventLoop):
         stride, state = core.control
         y, r, h = select(idle, params.safe, core.y), core.r, params.h
         end = jnp.minimum(place, r + stride)
-        y1, error = step_with_error(cast(Any, self.solver), params.sde, params.args, params.t0, h, r, y, end)
+        cell = core.cell * 0
+        y1, error = self.cell(params, tables.piece(cell), cell).step_with_error(r, y, end)
         solver, controller = cast(Any, self.solver), cast(Any, self.controller)
         order = solver.order(None) + 1
         keep, start, after, _, state, result = controller.adapt_step_size(
@@ -84,7 +84,7 @@ class AdaptiveLoop(EventLoop):
             end,
             jnp.where(end < place, 0, stop),
             y1,
-            self.event(params, core.cell * 0, end, y1),
+            self.event(params, cell, end, y1),
             diffrax.is_okay(result),
             jnp.logical_not(keep) & ~late,
             (jnp.maximum(fresh, again), state),

@@ -27,7 +27,7 @@ from roughspike.gradients.lazy import when
 from roughspike.solve.crossing import Fired, due, fire, initial_status, missed, settle, suspects
 from roughspike.solve.parts import GridProgram
 from roughspike.solve.result import CHATTERING, EVENT_BUFFER_FULL, GRAZE, JUMP_BUFFER_FULL, NOT_FINITE, SOLVER_FAILED
-from roughspike.solve.stepping import Piece, one_step
+from roughspike.solve.stepping import Piece
 from roughspike.solve.stops import GRID, JUMP, SAVE, Tables, make_tables
 
 
@@ -97,7 +97,7 @@ class EventLoop(GridProgram):
     def _at_start(self, params: Params, tables: Tables, r: jax.Array, y0: Any) -> tuple[jax.Array, jax.Array]:
         """Event functions at t0, and their slopes."""
         cell = jnp.zeros((), jnp.int32)
-        velocity = self.velocity(params, tables.piece(cell), cell, r, y0)
+        velocity = self.cell(params, tables.piece(cell), cell).velocity(r, y0)
         return jax.jvp(lambda r, y: self.event(params, cell, r, y), (r, y0), (jnp.ones_like(r), velocity))
 
     def run_calm(
@@ -109,9 +109,8 @@ class EventLoop(GridProgram):
         def body(carry, inputs):
             y, ys = carry
             cell, increment, area = inputs
-            start = self.start(params, cell)
             piece = Piece(increment, area) if self.noisy else None
-            y, _ = one_step(self.solver, params.sde, params.args, start, params.h, piece, 0.0, y, 1.0)
+            y, _ = self.cell(params, piece, cell).step(0.0, y, 1.0)
             if self.num_saves:
                 slot = jnp.searchsorted(tables.save_cell, cell)
                 here = tables.save_cell[jnp.minimum(slot, self.num_saves - 1)] == cell
@@ -213,7 +212,7 @@ class EventLoop(GridProgram):
             (passed, y, value, status, y1, value1, fine), (number, increment, area) = at, row
             going = passed == number
             cell, _, a, b = piece(passed)
-            to, ok = self.flow(params, Piece(increment, area), cell, a, y, b)
+            to, ok = self.cell(params, Piece(increment, area), cell).step(a, y, b)
             y1 = select(going, to, y1)
             value1 = jnp.where(going, self.event(params, cell, b, y1), value1)
             event = jnp.any(suspects(status, value, value1, b > a))
@@ -247,7 +246,7 @@ class EventLoop(GridProgram):
             a = jnp.where(number > 0, 0.0, r)
             here = select(ahead, y, params.safe)
             cell = known.cell - known.passed + number
-            y1, _ = self.flow(params, Piece(increment, area), cell, a, here, jnp.ones_like(r))
+            y1, _ = self.cell(params, Piece(increment, area), cell).step(a, here, jnp.ones_like(r))
             return select(ahead, y1, y), None
 
         front = jax.tree.map(lambda x: x[: self.passes], (local.increments, local.areas))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from roughspike.gradients.base import AbstractProgram, Core, Inputs, Known, Local, Params
 from roughspike.solve.crossing import Along
 from roughspike.solve.result import NOT_FINITE
-from roughspike.solve.stepping import Piece, one_step, velocity
+from roughspike.solve.stepping import Cell, Piece
 from roughspike.solve.stops import Tables
 
 
@@ -93,37 +93,23 @@ class GridProgram(AbstractProgram):
         time = self.time(params, cell, r)
         return self.jumps(lambda y: params.sde.diffusion(time, y, params.args), y, size)
 
+    def cell(self, params: Params, piece: Piece | None, cell: jax.Array) -> Cell:
+        """What a step on a cell reads."""
+        start = params.t0 + cell.astype(params.h.dtype) * params.h
+        return Cell(self.solver, params.sde, params.args, start, params.h, piece if self.noisy else None)
+
     def step(self, params: Params, local: Local, known: Known, a: jax.Array, y: Any, b: jax.Array) -> Any:
         """One step of the solver."""
         row = lambda x: jax.lax.dynamic_index_in_dim(x, known.passed, keepdims=False)  # noqa: E731
         piece = Piece(row(local.increments), None if local.areas is None else row(local.areas))
-        return self.flow(params, piece, known.cell, a, y, b)[0]
-
-    def flow(self, params: Params, piece: Piece, cell: jax.Array, a: jax.Array, y: Any, b: jax.Array) -> Any:
-        """One step of the solver, and whether it succeeded."""
-        return one_step(
-            self.solver, params.sde, params.args, self.start(params, cell), params.h, self._driven(piece), a, y, b
-        )
-
-    def start(self, params: Params, cell: jax.Array) -> jax.Array:
-        """When a cell begins."""
-        return params.t0 + cell.astype(params.h.dtype) * params.h
-
-    def velocity(self, params: Params, piece: Piece, cell: jax.Array, r: jax.Array, y: Any) -> Any:
-        """dy/dr where a step starts."""
-        return velocity(
-            self.solver, params.sde, params.args, self.start(params, cell), params.h, self._driven(piece), r, y
-        )
-
-    def _driven(self, piece: Piece) -> Piece | None:
-        return piece if self.noisy else None
+        return self.cell(params, piece, known.cell).step(a, y, b)[0]
 
     def along(self, params: Params, tables: Tables, core: Core, cell: jax.Array, piece: Piece) -> Along:
         """What looking for an event on a cell needs."""
-        last = self.max_events - 1
+        last, here = self.max_events - 1, self.cell(params, piece, cell)
         return Along(
-            flow=lambda a, y, b: self.flow(params, piece, cell, a, y, b)[0],
-            velocity=lambda r, y: self.velocity(params, piece, cell, r, y),
+            flow=lambda a, y, b: here.step(a, y, b)[0],
+            velocity=here.velocity,
             event=lambda r, y: self.event(params, cell, r, y),
             transition=lambda r, y, kind, u: self.transition(params, cell, r, y, kind, u),
             uniforms=lambda kind: tables.uniforms[jnp.minimum(core.counts[kind], last), kind],

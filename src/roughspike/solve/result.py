@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
+from typing import ClassVar
+
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from roughspike._types import SimulationError, is_concrete
+from roughspike._types import AbstractResult
 
 EVENT_BUFFER_FULL = 1
 NOT_FINITE = 2
@@ -37,7 +36,7 @@ _REMEDY = {
 }
 
 
-class EventResult(eqx.Module):
+class EventResult(AbstractResult):
     """How a run ended.
 
     | flag | meaning |
@@ -63,42 +62,11 @@ class EventResult(eqx.Module):
     event: Int[Array, "..."]
     time: Float[Array, "..."]
     needed: Int[Array, "..."]
+    remedies: ClassVar[dict[int, str]] = _REMEDY
 
-    @property
-    def ok(self) -> jax.Array:
-        """Scalar boolean: every run ended well."""
-        return jnp.all(self.flags == 0)
-
-    def has(self, flag: int) -> jax.Array:
-        """Boolean per run: did this flag occur?"""
-        return (self.flags & flag) != 0
-
-    def messages(self) -> list[str]:
-        """One line per kind of failure: how many runs, the first of them with event and time, and the remedy.
-
-        Needs concrete values.
-        """
-        flags, event, time, needed = (
-            np.atleast_1d(np.asarray(x)).ravel() for x in (self.flags, self.event, self.time, self.needed)
-        )
-        lines = []
-        for flag, remedy in _REMEDY.items():
-            hit = np.flatnonzero(flags & flag)
-            if hit.size:
-                k = hit[0]
-                where = f"event {event[k]}, t={time[k]:.6g}"
-                who = where if flags.size == 1 else f"{hit.size} of {flags.size} runs, the first is run {k}: {where}"
-                lines.append(f"{who}: {remedy.format(needed=int(np.max(needed)))}")
-        return lines
-
-    def raise_if_failed(self) -> None:
-        """Raise `SimulationError` with `messages()` unless every run ended well."""
-        lines = self.messages()
-        if lines:
-            raise SimulationError("; ".join(lines))
-
-    def __repr__(self) -> str:
-        if is_concrete(self.flags, self.event, self.time, self.needed):
-            lines = self.messages()
-            return f"EventResult({'; '.join(lines) if lines else 'all ended well'})"
-        return "EventResult(<traced>)"
+    def whom(self, hit: np.ndarray, total: int) -> str:
+        """The first of them, with event and time."""
+        k = hit[0]
+        event, time = np.asarray(self.event).ravel()[k], np.asarray(self.time).ravel()[k]
+        where = f"event {event}, t={time:.6g}"
+        return where if total == 1 else f"{hit.size} of {total} runs, the first is run {k}: {where}"

@@ -278,7 +278,7 @@ def _solution(core: Core, records: Records, inputs: Inputs, program: EventLoop, 
         y1=core.y,
         ts=inputs.save_at,
         ys=None if inputs.save_at is None else records.ys,
-        result=EventResult(flags, core.failed_event, stop(core.failed_time), stop(needed)),
+        result=EventResult(flags=flags, event=core.failed_event, time=stop(core.failed_time), needed=stop(needed)),
         sensitivities=sensitivities,
     )
 

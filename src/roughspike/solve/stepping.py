@@ -8,7 +8,7 @@ lines and parabolas: on [a, b], with q = b - a, dX = q dB + 6 (b (1 - b) - a (1 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import diffrax
 import equinox as eqx
@@ -67,58 +67,63 @@ class _Noise(diffrax.AbstractTerm):
         return product(vf, control)
 
 
-def one_step(
-    solver: diffrax.AbstractSolver,
-    sde: Any,
-    args: Any,
-    start: jax.Array,
-    h: jax.Array,
-    piece: Piece | None,
-    a: Any,
-    y: Any,
-    b: Any,
-) -> tuple[Any, jax.Array]:
-    """y at r = b from y at r = a of the cell that begins at `start`, and whether the solver succeeded."""
-    tableau = _tableau(solver)
-    if tableau is not None:
-        lower, nodes, weights = tableau
-        return _plus(y, weights, _stages(lower, nodes, sde, args, start, h, piece, a, y, b)), jnp.array(True)
-    terms = diffrax.ODETerm(lambda t, y, args: sde.drift(start + t, y, args))
-    if piece is not None:
-        noise = _Noise(lambda t, y, args: sde.diffusion(start + t, y, args), piece, h)
-        terms = diffrax.MultiTerm(terms, noise)
-    ta, tb = a * h, b * h
-    state = solver.init(terms, ta, tb, y, args)
-    after, _, _, _, result = solver.step(terms, ta, tb, y, args, state, True)
-    return after, diffrax.is_okay(result)
+class Cell(NamedTuple):
+    """What a step on one cell reads: the system, when the cell begins, its length h, the driver on it (None: none)."""
 
+    solver: diffrax.AbstractSolver
+    sde: Any
+    args: Any
+    start: jax.Array
+    h: jax.Array
+    piece: Piece | None
 
-def step_with_error(
-    solver: diffrax.AbstractERK, sde: Any, args: Any, start: jax.Array, h: jax.Array, a: Any, y: Any, b: Any
-) -> tuple[Any, Any]:
-    """y at r = b from y at r = a without a driver, and the difference to the embedded method of lower order."""
-    lower, nodes, weights = _tableau(solver) or ((), (), ())
-    slopes = _stages(lower, nodes, sde, args, start, h, None, a, y, b)
-    zero = jax.tree.map(jnp.zeros_like, y)
-    return _plus(y, weights, slopes), _plus(zero, cast(diffrax.ButcherTableau, solver.tableau).b_error, slopes)
+    def step(self, a: Any, y: Any, b: Any) -> tuple[Any, jax.Array]:
+        """y at r = b from y at r = a, and whether the solver succeeded."""
+        tableau = _tableau(self.solver)
+        if tableau is not None:
+            lower, nodes, weights = tableau
+            return _plus(y, weights, self._stages(lower, nodes, a, y, b)), jnp.array(True)
+        terms = diffrax.ODETerm(lambda t, y, args: self.sde.drift(self.start + t, y, args))
+        if self.piece is not None:
+            noise = _Noise(lambda t, y, args: self.sde.diffusion(self.start + t, y, args), self.piece, self.h)
+            terms = diffrax.MultiTerm(terms, noise)
+        ta, tb = a * self.h, b * self.h
+        state = self.solver.init(terms, ta, tb, y, self.args)
+        after, _, _, _, result = self.solver.step(terms, ta, tb, y, self.args, state, True)
+        return after, diffrax.is_okay(result)
 
+    def step_with_error(self, a: Any, y: Any, b: Any) -> tuple[Any, Any]:
+        """y at r = b, and the difference to the embedded method: for an explicit Runge-Kutta method."""
+        tableau = cast(Any, self.solver).tableau
+        slopes = self._stages(tableau.a_lower, tableau.c, a, y, b)
+        return _plus(y, tableau.b_sol, slopes), _plus(jax.tree.map(jnp.zeros_like, y), tableau.b_error, slopes)
 
-def velocity(
-    solver: diffrax.AbstractSolver,
-    sde: Any,
-    args: Any,
-    start: jax.Array,
-    h: jax.Array,
-    piece: Piece | None,
-    a: jax.Array,
-    y: Any,
-) -> Any:
-    """dy/dr at the start of a step from the place a: what every explicit Runge-Kutta step begins with."""
-    if _tableau(solver) is not None:
-        slope = None if piece is None else piece.slope(a)
-        return _slope(sde, args, start + a * h, y, h, slope)
-    flow = lambda b: one_step(solver, sde, args, start, h, piece, a, y, b)[0]  # noqa: E731
-    return jax.jvp(flow, (a,), (jnp.ones_like(a),))[1]
+    def velocity(self, a: jax.Array, y: Any) -> Any:
+        """dy/dr at the start of a step from r = a: what every explicit Runge-Kutta step begins with."""
+        if _tableau(self.solver) is not None:
+            return self._slope(self.start + a * self.h, y, self.h, None if self.piece is None else self.piece.slope(a))
+        return jax.jvp(lambda b: self.step(a, y, b)[0], (a,), (jnp.ones_like(a),))[1]
+
+    def _stages(self, lower: Any, nodes: Any, a: Any, y: Any, b: Any) -> list[Any]:
+        """The stages of an explicit Runge-Kutta step (and Euler's), written out.
+
+        `solver.step` loops over them; written out, Heun takes a fifth of the time, its derivative an eighth.
+        """
+        length = self.h if _whole(a, b) else (b - a) * self.h
+        change = None if self.piece is None else self.piece.change(a, b)
+        t = self.start + a * self.h
+        slopes = [self._slope(t, y, length, change)]
+        for row, c in zip(lower, nodes, strict=True):
+            slopes.append(self._slope(t + float(c) * length, _plus(y, row, slopes), length, change))
+        return slopes
+
+    def _slope(self, t: Any, y: Any, length: Any, change: jax.Array | None) -> Any:
+        """drift times a length of time, plus diffusion times a change of the driver."""
+        drift = self.sde.drift(t, y, self.args)
+        flow = jax.tree.map(lambda f, x: length * jnp.broadcast_to(f, x.shape), drift, y)
+        if change is None:
+            return flow
+        return jax.tree.map(jnp.add, flow, product(self.sde.diffusion(t, y, self.args), change))
 
 
 def _tableau(solver: diffrax.AbstractSolver) -> tuple[Any, Any, Any] | None:
@@ -128,38 +133,6 @@ def _tableau(solver: diffrax.AbstractSolver) -> tuple[Any, Any, Any] | None:
     if isinstance(solver, diffrax.AbstractERK) and isinstance(solver.tableau, diffrax.ButcherTableau):
         return solver.tableau.a_lower, solver.tableau.c, solver.tableau.b_sol
     return None
-
-
-def _stages(
-    lower: Any,
-    nodes: Any,
-    sde: Any,
-    args: Any,
-    start: jax.Array,
-    h: jax.Array,
-    piece: Piece | None,
-    a: Any,
-    y: Any,
-    b: Any,
-) -> list[Any]:
-    """The stages of an explicit Runge-Kutta step (and Euler's), written out.
-
-    `solver.step` loops over them; written out, Heun takes a fifth of the time, its derivative an eighth.
-    """
-    length = h if _whole(a, b) else (b - a) * h
-    change = None if piece is None else piece.change(a, b)
-    slopes = [_slope(sde, args, start + a * h, y, length, change)]
-    for row, c in zip(lower, nodes, strict=True):
-        slopes.append(_slope(sde, args, start + a * h + float(c) * length, _plus(y, row, slopes), length, change))
-    return slopes
-
-
-def _slope(sde: Any, args: Any, t: Any, y: Any, length: Any, change: jax.Array | None) -> Any:
-    """drift times a length of time, plus diffusion times a change of the driver."""
-    flow = jax.tree.map(lambda f, x: length * jnp.broadcast_to(f, x.shape), sde.drift(t, y, args), y)
-    if change is None:
-        return flow
-    return jax.tree.map(jnp.add, flow, product(sde.diffusion(t, y, args), change))
 
 
 def _plus(y: Any, weights: Any, slopes: list[Any]) -> Any:
