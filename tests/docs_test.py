@@ -12,7 +12,10 @@ import roughspike as rs
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("quickstart", "fitting", "add-a-neuron", "signature-kernel", "from-diffrax")),
+    *(
+        f"docs/{name}.md"
+        for name in ("quickstart", "fitting", "add-a-neuron", "signature-kernel", "from-diffrax", "recurrent-networks")
+    ),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
