@@ -105,6 +105,40 @@ def _one_sample(c: jax.Array, key: jax.Array, p: Setting) -> jax.Array:
     return jax.lax.scan(until_next_spike, start, thresholds[1:])[1]
 
 
+def restarted(args: jax.Array, key: jax.Array, y0: jax.Array, system: tuple, p: Setting) -> tuple[jax.Array, jax.Array]:
+    """The same algorithm for any system: event times, at most `max_spikes`, and how many there are. Forward only.
+
+    `system`: drift, diffusion, event functions (one, or a list with one per kind), the kind that fired, transition
+    (y, kind, threshold, args).
+    """
+    drift, diffusion, heights, which, transition = system
+    path_key, threshold_key = jr.split(key)
+    channels = (y0.shape[-1],)
+    tree = diffrax.VirtualBrownianTree(0.0, p.t1 + p.dt, tol=p.dt / 2, shape=channels, key=path_key)
+    terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, tree))
+    root_finder = optimistix.Newton(1e-5, 1e-5, optimistix.rms_norm)
+    conditions = jax.tree.map(lambda height: lambda t, y, args, **kwargs: height(y), heights)
+    event = diffrax.Event(conditions, root_finder)
+    tiny = jnp.finfo(jnp.float32).tiny
+    thresholds = jnp.log(jr.uniform(threshold_key, (p.max_spikes,), minval=tiny)) - p.alpha
+
+    def until_next(carry):
+        t, y, times, count = carry
+        options = {"event": event, "max_steps": round(p.t1 / p.dt) + 2, "throw": False}
+        solution = diffrax.diffeqsolve(terms, diffrax.Euler(), t, p.t1, p.dt, y, args, **options)
+        assert solution.ts is not None and solution.ys is not None
+        at, y = solution.ts[-1], solution.ys[-1]
+        fired = at < p.t1
+        times = times.at[count].set(jnp.where(fired, at, jnp.inf))
+        after = transition(y, which(y), thresholds[count], args)
+        return at, jnp.where(fired, after, y), times, count + fired.astype(jnp.int32)
+
+    start = (jnp.zeros(()), y0, jnp.full(p.max_spikes, jnp.inf), jnp.zeros((), jnp.int32))
+    going = lambda carry: (carry[0] < p.t1) & (carry[3] < p.max_spikes)  # noqa: E731
+    _, _, times, count = jax.lax.while_loop(going, until_next, start)
+    return times, count
+
+
 def signature_depth_3(times: jax.Array, t1: float) -> jax.Array:
     """Levels 1 to 3 of the signature of (t, N_t) on [0, t1] for a single neuron; times of t1 are missing spikes.
 
