@@ -1,8 +1,8 @@
 """The surrogate-gradient baseline: same network, grid and readout, spikes rounded to the grid, one smooth lie.
 
-    v <- a v + k i,    i <- b i + W z,    z = 1{v >= 1},    v <- v - z,    dz/dv := 1 / (1 + slope |v - 1|)^2
+    v <- a v + k i,   i <- b i + W z,   z = 1{v >= 1},   v <- v - z,   dz/dv := 1 / (1 + slope |v - 1|)^2
 
-The exact flow of the neuron between grid points, so that the only differences to `rs.simulate` are where a spike lies and
+Exact flow between grid points, so that the only differences to `rs.simulate` are where a spike lies and
 what its derivative is. Written as leanly as we can: one scan per layer, the product of a layer inside of it or for all
 steps at once (`inside`), backward pass by JAX or by hand (`by_hand`); a benchmark takes the fastest of these.
 """
@@ -10,6 +10,7 @@ steps at once (`inside`), backward pass by JAX or by hand (`by_hand`); a benchma
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -26,18 +27,10 @@ class Constants(NamedTuple):
 
 
 def constants(tau_mem: float, tau_syn: float, h: float) -> Constants:
-    """Exact for steps of length h."""
-    import math
-
-    a, b = math.exp(-h / tau_mem), math.exp(-h / tau_syn)
-    return Constants(
-        a, b, (b - a) * tau_syn / (tau_syn - tau_mem) * -1.0 if tau_mem == tau_syn else _kappa(tau_mem, tau_syn, a, b)
-    )
-
-
-def _kappa(tau_mem: float, tau_syn: float, a: float, b: float) -> float:
+    """Exact for steps of length h; the time constants must differ."""
     mu1, mu2 = 1 / tau_mem, 1 / tau_syn
-    return mu1 * (b - a) / (mu1 - mu2)
+    a, b = math.exp(-mu1 * h), math.exp(-mu2 * h)
+    return Constants(a, b, mu1 * (b - a) / (mu1 - mu2))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -61,13 +54,12 @@ def binned(times: jax.Array, h: float, steps: int) -> jax.Array:
     return jnp.zeros((steps, *times.shape[1:])).at[n, rows, columns].add(1.0, mode="drop")
 
 
-def layer(c: Constants, weights: jax.Array, sent: jax.Array, inside: bool, by_hand: bool, normals=None) -> jax.Array:
+def layer(c: Constants, weights: jax.Array, sent: jax.Array, inside: bool, by_hand: bool) -> jax.Array:
     """Spikes (steps, post, batch) of a layer that gets `sent` (steps, pre, batch)."""
     if inside:
-        return _scan_with_product(c, by_hand, weights, sent)
+        return _product_by_hand(c, weights, sent) if by_hand else _product_scan(c, weights, sent)[0]
     current = jnp.einsum("po,npb->nob", weights, sent)
-    noise = jnp.zeros((current.shape[0], 1, 1)) if normals is None else normals
-    return _by_hand(c, current, noise) if by_hand else _scan(c, current, noise)[0]
+    return _by_hand(c, current) if by_hand else _scan(c, current)[0]
 
 
 def readout(c: Constants, weights: jax.Array, sent: jax.Array) -> jax.Array:
@@ -83,29 +75,27 @@ def readout(c: Constants, weights: jax.Array, sent: jax.Array) -> jax.Array:
     return jax.lax.scan(body, (zero, zero), current)[1]
 
 
-def _step(c: Constants, state, x, noise):
+def _step(c: Constants, state, x):
     v, i = state
-    v, i = c.a * v + c.k * i + noise, c.b * i + x
+    v, i = c.a * v + c.k * i, c.b * i + x
     z = spike(v - 1.0, c.slope)
     return (v - z, i), z, v
 
 
-def _scan(c: Constants, current: jax.Array, noise: jax.Array):
-    def body(state, inputs):
-        state, z, v = _step(c, state, *inputs)
+def _scan(c: Constants, current: jax.Array):
+    """Spikes, and the potential that they were decided on."""
+
+    def body(state, x):
+        state, z, v = _step(c, state, x)
         return state, (z, v)
 
     zero = jnp.zeros(current.shape[1:])
-    return jax.lax.scan(body, (zero, zero), (current, noise))[1]
+    return jax.lax.scan(body, (zero, zero), current)[1]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _by_hand(c: Constants, current: jax.Array, noise: jax.Array) -> jax.Array:
-    return _scan(c, current, noise)[0]
-
-
-def _forward(c, current, noise):
-    return _scan(c, current, noise)
+def _by_hand(c: Constants, current: jax.Array) -> jax.Array:
+    return _scan(c, current)[0]
 
 
 def _pull(c, p, v, on_z):
@@ -119,21 +109,15 @@ def _backward(c, v, on_z):
         return _pull(c, p, *inputs), p[1]
 
     zero = jnp.zeros(v.shape[1:])
-    on_current = jax.lax.scan(body, (zero, zero), (v, on_z), reverse=True)[1]
-    return on_current, jnp.zeros((v.shape[0], 1, 1))
+    return (jax.lax.scan(body, (zero, zero), (v, on_z), reverse=True)[1],)
 
 
-_by_hand.defvjp(_forward, _backward)
-
-
-def _scan_with_product(c: Constants, by_hand: bool, weights: jax.Array, sent: jax.Array) -> jax.Array:
-    run = _product_by_hand if by_hand else lambda c, w, s: _product_scan(c, w, s)[0]
-    return run(c, weights, sent)
+_by_hand.defvjp(_scan, _backward)
 
 
 def _product_scan(c: Constants, weights: jax.Array, sent: jax.Array):
     def body(state, sent):
-        state, z, v = _step(c, state, weights.T @ sent, 0.0)
+        state, z, v = _step(c, state, weights.T @ sent)
         return state, (z, v)
 
     zero = jnp.zeros((weights.shape[1], sent.shape[2]))

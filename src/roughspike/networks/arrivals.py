@@ -13,17 +13,18 @@ import jax.numpy as jnp
 from roughspike.networks.decay import Decay, left_of_step
 
 
-def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int) -> tuple[jax.Array, jax.Array]:
+def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int) -> jax.Array:
     """What spikes (capacity, pre, lanes), times from the start of the run, add per unit weight to i and to v.
 
-    Two arrays (steps, pre, lanes). Any number of spikes of a channel may fall in a step. Differentiable in the times.
+    Shape (steps, pre, 2 lanes), i first. Any number of spikes of a channel may fall in a step. Differentiable in the times.
     """
     _, pre, lanes = times.shape
     n, on = _steps_of(times, decay, h, steps)
     rows, columns = (jax.lax.broadcasted_iota(jnp.int32, times.shape, axis) for axis in (1, 2))
-    zeros = jnp.zeros((steps, pre, lanes), times.dtype)
-    on_i, on_v = (zeros.at[n, rows, columns].add(x, mode="drop") for x in on)
-    return on_i, on_v
+    pairs = jnp.zeros((steps, pre, 2 * lanes), times.dtype)
+    for k, x in enumerate(on):
+        pairs = pairs.at[n, rows, columns + k * lanes].add(x, mode="drop")
+    return pairs
 
 
 def delayed_synapses(

@@ -32,7 +32,7 @@ class Given(NamedTuple):
     - `co`: coefficients of the step; `decay`: those of what arrives.
     - `weights`: (pre, post).
     - `fractions`: spikes of the presynaptic layer, one array (steps, pre, lanes) per slot, -1 where empty.
-    - `pairs`: or, in its place, what they add to i and to v at the end of each step, two arrays (steps, pre, lanes).
+    - `pairs`: or, in its place, what they add to i and to v at the end of each step, (steps, pre, 2 lanes): i first.
     - `direct`: the same of what arrives already weighted, two arrays (steps, post, lanes).
     - `drive`: input current, in the form of the kind; leaves (post, 1), or (steps, post, 1) if it changes.
     - `start`: state of the kind, leaves (post, lanes).
@@ -43,7 +43,7 @@ class Given(NamedTuple):
     decay: Decay
     weights: jax.Array | None
     fractions: tuple[jax.Array, ...] | None
-    pairs: tuple[jax.Array, jax.Array] | None
+    pairs: jax.Array | None
     direct: tuple[jax.Array, jax.Array] | None
     drive: Any
     start: Any
@@ -54,7 +54,7 @@ class Given(NamedTuple):
 class Scanned(NamedTuple):
     """Fractions of each slot, running counts and v at the ends of steps, (steps, post, lanes); end, flags.
 
-    Slots and pairs are separate arrays, as XLA does not vectorise what computes a concatenation.
+    Slots are separate arrays, as XLA does not vectorise what computes a concatenation.
     """
 
     fractions: tuple[jax.Array, ...]
@@ -131,17 +131,18 @@ def _body(plan: Plan, given: Given, lean: bool, carry: Any, inputs: _Inputs) -> 
     return (out.state, count, flags | out.flags), (out.fractions, count, membrane, out.kept)
 
 
-def _sent(decay: Decay, inputs: _Inputs) -> tuple[jax.Array, jax.Array] | None:
-    return inputs.pairs if inputs.fractions is None else pairs_of(decay, inputs.fractions)
-
-
 def _arrived(decay: Decay, weights: Any, inputs: _Inputs, like: jax.Array) -> tuple[Any, Any]:
     """What arrives in this step adds to i and to v at its end."""
-    sent, direct = _sent(decay, inputs), inputs.direct
-    if sent is None:
+    direct = inputs.direct
+    if inputs.pairs is not None:
+        stacked = weights.T @ inputs.pairs
+        both = stacked[:, : like.shape[1]], stacked[:, like.shape[1] :]
+    elif inputs.fractions is not None:
+        on_i, on_v = pairs_of(decay, inputs.fractions)
+        both = weights.T @ on_i, weights.T @ on_v
+    else:
         nothing = jnp.zeros_like(like)
         return (nothing, nothing) if direct is None else direct
-    both = weights.T @ sent[0], weights.T @ sent[1]
     return both if direct is None else (both[0] + direct[0], both[1] + direct[1])
 
 
@@ -150,10 +151,7 @@ def _forward(plan: Plan, given: Any) -> tuple[Scanned, Any]:
     given, perturbed = given[0], perturbed[0]
     lean = not any(jax.tree.leaves((perturbed.co, perturbed.decay)))
     out, kept = _scan(plan, functools.partial(_body, plan, given, lean), given)
-    wanted = {
-        name: any(jax.tree.leaves(getattr(perturbed, name)))
-        for name in ("weights", "fractions", "pairs", "direct", "drive")
-    }
+    wanted = {name: any(jax.tree.leaves(getattr(perturbed, name))) for name in ("weights", "pairs", "direct", "drive")}
     flags = Perturbed((lean, *wanted.values()))
     return out, (
         given._replace(log_u=None),
@@ -166,7 +164,7 @@ def _forward(plan: Plan, given: Any) -> tuple[Scanned, Any]:
 
 def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
     given, log_u_shape, fractions, kept, perturbed = residuals
-    lean, on_weights, on_fractions, on_pairs, on_direct, on_drive = perturbed.flags
+    lean, on_weights, on_pairs, on_direct, on_drive = perturbed.flags
     shape, dtype = given.start.v.shape, given.start.v.dtype
     inputs = _inputs(given)
     changing = inputs.drive is not None
@@ -185,16 +183,20 @@ def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
         pulled = plan.kind.pull(given.co, kept, known, p, on_known, drive, inputs.normals, lean)
         on_arrived = pulled.arrived
         more, moving = {}, {}
-        sent = _sent(given.decay, inputs)
-        if sent is not None:
+        if inputs.pairs is not None:
+            stacked = jnp.concatenate(on_arrived, axis=1)
+            if on_pairs:
+                moving["pairs"] = given.weights @ stacked
+            if on_weights:
+                more["weights"] = inputs.pairs @ stacked.T
+        elif inputs.fractions is not None:
             on_sent = given.weights @ on_arrived[0], given.weights @ on_arrived[1]
-            if on_fractions and lean:
+            if lean:
+                sent = pairs_of(given.decay, inputs.fractions)
                 moving["fractions"] = _on_fractions(given.decay, inputs.fractions, on_sent)
-            elif inputs.fractions is not None and not lean:
+            else:
                 sent, back = jax.vjp(pairs_of, given.decay, inputs.fractions)
                 more["decay"], moving["fractions"] = back(on_sent)
-            if on_pairs:
-                moving["pairs"] = on_sent
             if on_weights:
                 more["weights"] = sent[0] @ on_arrived[0].T + sent[1] @ on_arrived[1].T
         if on_direct:
