@@ -14,7 +14,7 @@ PAGES = [
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("quickstart", "fitting", "add-a-neuron", "signature-kernel", "from-diffrax", "recurrent-networks")
+        for name in ("quickstart", "fitting", "add-a-neuron", "signature-kernel", "from-diffrax", "networks", "recurrent-networks")
     ),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
