@@ -22,10 +22,9 @@ class Adjoint(AbstractGradient):
         p-  = grad T' p+ - grad E' a / (grad E . mu- + d_t E)
         dL/dtheta += d_theta T' p+ - d_theta E' a / (grad E . mu- + d_t E).
 
-    By default all of it is the exact adjoint of the discretised run, equal to `rs.Direct` up to rounding: only
-    parameters that are differentiated cost anything, and gradients in the driver's values take linear time, so
-    prefer it where the path or very many steps are differentiated. One state per iteration is stored. It has no
-    forward mode.
+    By default all of it is the exact adjoint of the discretised run, equal to `rs.Direct` up to rounding, by a
+    derivation of its own: what happens at an event is written out. Only parameters that are differentiated cost
+    anything. One state per iteration of the loop is stored. It has no forward mode.
 
     **Arguments**
 
