@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from roughspike.io.spikes import read_spikes as read_spikes
     from roughspike.io.spikes import write_spikes as write_spikes
     from roughspike.io.stimulus import read_stimulus as read_stimulus
+    from roughspike.likelihood.elbo import NegativeELBO as NegativeELBO
+    from roughspike.likelihood.elbo import WithPosterior as WithPosterior
     from roughspike.likelihood.objective import NegativeLogLikelihood as NegativeLogLikelihood
     from roughspike.likelihood.score import log_likelihood as log_likelihood
     from roughspike.losses.energy import EnergyScore as EnergyScore
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
     from roughspike.paths.spikes import SpikeTrain as SpikeTrain
     from roughspike.paths.stacked import StackedPath as StackedPath
     from roughspike.paths.windows import Windows as Windows
+    from roughspike.pointprocess.compare import HiddenNeurons as HiddenNeurons
+    from roughspike.pointprocess.compare import compare_estimators as compare_estimators
     from roughspike.pointprocess.decaying import AlphaBasis as AlphaBasis
     from roughspike.pointprocess.decaying import ExponentialBasis as ExponentialBasis
     from roughspike.pointprocess.elbo import elbo as elbo
@@ -166,6 +170,10 @@ _HOME = {
     "LeaveOneOut": "pointprocess.score",
     "RunningMean": "pointprocess.score",
     "EventTime": "pointprocess.event_time",
+    "HiddenNeurons": "pointprocess.compare",
+    "compare_estimators": "pointprocess.compare",
+    "NegativeELBO": "likelihood.elbo",
+    "WithPosterior": "likelihood.elbo",
     "log_likelihood": "likelihood.score",
     "NegativeLogLikelihood": "likelihood.objective",
     "marcus_lift": "signatures.truncated",

@@ -153,7 +153,7 @@ def test_gradient_of_the_relaxed_bound(problem):
         np.testing.assert_allclose(difference, slopes @ step, rtol=1e-6)
 
 
-DRAWS = 1500
+DRAWS = 500
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +180,7 @@ ESTIMATORS = {
     "leave one out": rs.Score(rs.LeaveOneOut()),
     "reward to go": rs.Score(rs.LeaveOneOut(), bins=6),
     "straight-through": rs.StraightThrough(0.3),
+    "event time": rs.EventTime(max_spikes=56),
     "relaxed": rs.Pathwise(1.0),
 }
 
@@ -193,12 +194,16 @@ def chi2(a, b):
 
 
 def test_unbiased_estimators_agree_and_others_are_seen(gradients):
-    """1500 draws: chi-squared over degrees of freedom (42 parameters) below 1.6 where there is no bias."""
+    """500 draws: chi-squared over degrees of freedom (42 parameters) below 1.6 where there is no bias.
+
+    With 800 draws the event-time estimator has 1.1; without its horizon term 8.4, without crossings 229.
+    """
     truth = gradients["leave one out"][1]
     signal = np.linalg.norm(truth.mean(0))
     for name, (_, slopes) in gradients.items():
         print(f"{name:17} chi2/dof {chi2(slopes, truth):8.2f}   sd {np.sqrt(slopes.var(0).sum()):9.2f} of {signal:.2f}")
     assert chi2(gradients["reward to go"][1], truth) < 1.6
+    assert chi2(gradients["event time"][1], truth) < 1.6
     assert chi2(gradients["relaxed"][1], truth) > 5
     spread = {name: slopes.var(0).sum() for name, (_, slopes) in gradients.items()}
     assert spread["reward to go"] < spread["leave one out"]

@@ -152,8 +152,8 @@ class ExponentialBasis(DecayingBasis):
     - `tau`: the time constants, in the unit of time of the spikes.
 
     >>> import jax.numpy as jnp, roughspike as rs
-    >>> print(rs.ExponentialBasis(tau=(1.0, 2.0)).values(jnp.array([2.0])).round(4))
-    [[0.1353 0.3679]]
+    >>> [f"{x:.4f}" for x in rs.ExponentialBasis(tau=(1.0, 2.0)).values(jnp.array(2.0))]
+    ['0.1353', '0.3679']
     """
 
     def weigh(self, memory: Memory) -> jax.Array:
@@ -169,8 +169,8 @@ class AlphaBasis(DecayingBasis):
     - `tau`: the time constants, in the unit of time of the spikes.
 
     >>> import jax.numpy as jnp, roughspike as rs
-    >>> print(rs.AlphaBasis(tau=(1.0, 2.0)).values(jnp.array([2.0])).round(4))
-    [[0.7358 1.    ]]
+    >>> [f"{x:.4f}" for x in rs.AlphaBasis(tau=(1.0, 2.0)).values(jnp.array(2.0))]
+    ['0.7358', '1.0000']
     """
 
     def weigh(self, memory: Memory) -> jax.Array:

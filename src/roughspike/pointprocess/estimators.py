@@ -61,6 +61,11 @@ class AbstractEstimator(eqx.Module):
         """**Raises** ValueError for settings that make no sense."""
         del num_samples
 
+    def updated(self, bound: Float[Array, ""]) -> AbstractEstimator:
+        """The estimator for the next call, given the bound just found: itself, unless it keeps a running mean."""
+        del bound
+        return self
+
 
 class Pathwise(AbstractEstimator):
     """Relax the hidden spikes, and differentiate through them (Kajino's differentiable point process).
@@ -91,7 +96,7 @@ class StraightThrough(AbstractEstimator):
 
     - `temperature`: of the marks whose gradient is used.
 
-    **Reference**: Bengio, Leonard & Courville (2013); for point processes, theory of Kajino (2021), section 4.
+    **Reference**: Bengio, Leonard & Courville (2013), *Estimating or propagating gradients through stochastic neurons*.
     """
 
     temperature: Float[Array, ""] = eqx.field(converter=as_float, default=0.3)

@@ -1,0 +1,71 @@
+"""Fitting a network with hidden neurons, and the table that compares estimators."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import roughspike as rs
+from roughspike.fit.serialise import load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def coupled():
+    """A model with one observed and one hidden neuron, and trials of the observed one."""
+    basis, link = rs.AlphaBasis(tau=(0.5,)), rs.SigmoidIntensity(4.0)
+    weights, bias = np.array([[[-1.0, 4.0], [0.0, -2.0]]]), np.array([-2.0, -1.0])
+    net = rs.PointProcessNetwork(1, 1, basis=basis, link=link, weights=weights, bias=bias)
+    spikes = rs.sample(net, t1=20.0, key=jr.key(0), num_samples=8)
+    return net, rs.SpikeTrain(np.asarray(spikes.times, np.float64)[:, :1], 0.0, 20.0)
+
+
+@pytest.mark.plain
+def test_fit_raises_the_bound_and_is_saved(coupled, tmp_path):
+    net, data = coupled
+    start = rs.PointProcessNetwork(1, 1, basis=net.basis, link=net.link, key=jr.key(3))
+    pair = rs.WithPosterior(start, start)
+    loss = rs.NegativeELBO(num_samples=2, score_samples=4)
+    held_out = rs.SpikeTrain(data.times[6:], 0.0, 20.0)
+    fitted = rs.fit(
+        pair, data[:6], loss=loss, held_out=held_out, steps=60, chunk=30, dt=0.125, key=jr.key(1), progress=False
+    )
+    score = fitted.history["held_out_score"]
+    print("held-out bits per spike:", score)
+    assert score[-1] > score[0] + 0.2 and fitted.status == "finished 60 steps"
+    assert set(fitted.trainable) == {f"{n}.{p}" for n in ("net", "posterior") for p in ("weights", "bias")}
+    again = load_model(save_model(fitted.model, tmp_path))
+    np.testing.assert_array_equal(again.net.weights, fitted.model.net.weights)
+    assert again.net.basis.values(jnp.ones(1)) == net.basis.values(jnp.ones(1))
+
+
+def test_what_is_refused(coupled):
+    net, data = coupled
+    with pytest.raises(ValueError, match="no running mean"):
+        rs.NegativeELBO(estimator=rs.Score(rs.RunningMean()))
+    with pytest.raises(ValueError, match="takes whole trials"):
+        rs.NegativeELBO().prepare(net, data, windows=rs.Windows.tile(0.0, 20.0, 2), dt=0.1)
+    with pytest.raises(ValueError, match="holds no spike"):
+        rs.NegativeELBO().prepare(net, rs.SpikeTrain(np.full((1, 1), np.inf), 0.0, 20.0), dt=0.1)
+    with pytest.raises(ValueError, match="none of the estimators"):
+        rs.compare_estimators(lambda e, k: (k, k), {"a": rs.Pathwise()}, 10, jr.key(0), truth="b")
+
+
+def test_the_table_measures_bias_and_variance_of_a_known_problem():
+    """Gradients that are normal: truth (1, 2), one estimator off by (0.3, 0), with standard deviations 1 and 2."""
+
+    def problem(estimator, key):
+        soft = isinstance(estimator, rs.Pathwise)
+        noise = jr.normal(key, (2,), float)
+        slope = jnp.array([1.3, 2.0]) + noise if soft else jnp.array([1.0, 2.0]) + 2 * noise
+        return jnp.sum(noise), slope
+
+    table = rs.compare_estimators(problem, {"soft": rs.Pathwise()}, 2000, jr.key(0))
+    soft, score = table.rows
+    assert table.truth == score.name == "score, leave-one-out" and score.draws == 8000 and np.isnan(score.bias)
+    np.testing.assert_allclose([soft.deviation, score.deviation], [np.sqrt(2), np.sqrt(8)], rtol=0.05)
+    assert abs(soft.bias - 0.3) < 3 * soft.bias_error < 0.2 and soft.chi2 > 5
+    np.testing.assert_allclose(table.signal, np.sqrt(5), atol=0.1)
+    np.testing.assert_allclose(soft.cost, soft.deviation**2 * soft.milliseconds)
+    assert "soft" in str(table) and "truth: score, leave-one-out" in str(table)
