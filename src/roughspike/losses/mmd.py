@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import equinox as eqx
@@ -11,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roughspike._types import as_float, is_concrete
+from roughspike._types import as_float
 from roughspike.losses.base import batched, check_pair
 from roughspike.paths.spikes import SpikeTrain, unchecked
+from roughspike.signatures.gram import early
 from roughspike.signatures.kernel import SignatureKernel
 from roughspike.signatures.lifts import FilteredLift
 
@@ -39,7 +39,10 @@ def signature_mmd(x: Any, y: Any, *, kernel: SignatureKernel | None = None, unbi
     True
     """
     kernel = (SignatureKernel() if kernel is None else kernel).resolved(x, y)
-    within = [_within(kernel.gram(z), unbiased) for z in (x, y)]
+    within = []
+    for z in (x, y):
+        with early(z, kernel):
+            within.append(_within(kernel.gram(z), unbiased))
     return within[0] - 2 * jnp.mean(kernel.gram(x, y)) + within[1]
 
 
@@ -175,7 +178,7 @@ class SignatureMMD(eqx.Module):
             f, g = (kernel.features(z, _evenly(y, self.landmarks)) for z in (x, y))
             rest = _within_features(g, self.unbiased) if alone else 0.0
             return _within_features(f, self.unbiased) - 2 * jnp.vdot(jnp.mean(f, axis=0), jnp.mean(g, axis=0)) + rest
-        with _early(y, kernel):
+        with early(y, kernel):
             rest = _within(kernel.gram(y), self.unbiased) if alone else 0.0
         return _within(kernel.gram(x), self.unbiased) - 2 * jnp.mean(kernel.gram(x, y)) + rest
 
@@ -200,15 +203,10 @@ class SignatureMMD(eqx.Module):
         kernel = self.kernel
         if kernel is None:
             kernel = SignatureKernel() if x.num_neurons == 1 else SignatureKernel(lift=FilteredLift())
-        with _early(recorded, kernel):
+        with early(recorded, kernel):
             times = jax.lax.stop_gradient(jnp.asarray(y.times, as_float(x.times).dtype))
             y = unchecked(times, x.t0, x.t1)
             return x, y, kernel.resolved(y)
-
-
-def _early(*trees: Any) -> contextlib.AbstractContextManager:
-    """Computes at once what is known while a program is traced, and so once and not at every call."""
-    return jax.ensure_compile_time_eval() if is_concrete(*trees) else contextlib.nullcontext()
 
 
 def _within(gram: jax.Array, unbiased: bool) -> jax.Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,12 +23,17 @@ from roughspike.signatures.orders import (
     general_order,
     ladder,
 )
-from roughspike.signatures.pairs import pair_kernels, slots_of
+from roughspike.signatures.pairs import Trains, pair_kernels, slots_of
 from roughspike.signatures.scales import Scaled, scale_unit
 from roughspike.signatures.static import AbstractStaticKernel, path_products
 from roughspike.signatures.sweep import Orders
 
 _MOST_PRODUCTS = 4 * 10**6  # rectangles of one block of paths
+
+
+def early(*trees: Any) -> contextlib.AbstractContextManager:
+    """Computes at once, while a program is traced, what is known by then: once, and not at every call."""
+    return jax.ensure_compile_time_eval() if is_concrete(*trees) else contextlib.nullcontext()
 
 
 def pair_list(n: int, m: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +76,11 @@ def spike_pairs(
     windows = tuple((train.t0, train.t1) for train in sets)
     arguments = (tuple(t.astype(dtype) for t in times), weight, size, np.int32(first), np.int32(second))
     extent = _extent(jax.lax.stop_gradient(arguments[:3]), windows)
-    values = lambda orders: lambda arguments: _spike_values(arguments, windows, orders, scaled)  # noqa: E731
+
+    def values(orders: Orders) -> Callable[[tuple], Scaled]:
+        rows = [_rows(train, dtype, orders.pieces) for train in sets]
+        return lambda arguments: _spike_values((rows, *arguments[1:]), orders, scaled)
+
     if orders is not None:
         return values(orders)(arguments), sum(estimated_error(extent, orders))
     if is_concrete(extent, arguments):
@@ -96,10 +107,17 @@ def _extent(arguments: tuple, windows: tuple[tuple[float, float], ...]) -> Exten
     return extent_of((moves[0], moves[-1]), (counts[0], counts[-1]), length, xp.asarray(size))
 
 
-@jax.jit(static_argnums=(1, 2, 3))
-def _spike_values(arguments: tuple, windows: tuple, orders: Orders, scaled: bool) -> Scaled:
-    times, weight, size, first, second = arguments
-    rows = [slots_of(t, window[0], window[1], orders.pieces) for t, window in zip(times, windows, strict=True)]
+def _rows(train: SpikeTrain, dtype: Any, pieces: int) -> Trains:
+    with early(train.times):
+        return _slots(as_float(train.times).astype(dtype), train.t0, train.t1, pieces)
+
+
+_slots = jax.jit(slots_of, static_argnums=(1, 2, 3))
+
+
+@jax.jit(static_argnums=(1, 2))
+def _spike_values(arguments: tuple, orders: Orders, scaled: bool) -> Scaled:
+    rows, weight, size, first, second = arguments
     # only the product of both time weights counts, so x takes it all
     x, y = rows[0]._replace(moves=rows[0].moves * jnp.square(weight)), rows[-1]
     found: Any = pair_kernels(x, y, size, first, second, orders, scaled)

@@ -150,6 +150,6 @@ def general_order(z: float, whole: float, strips: int, tol: float) -> tuple[int,
 
 
 def general_error(z: Any, whole: Any, strips: int, order: int, pieces: int) -> Any:
-    """Error of `general_order`'s choice."""
+    """Error of `general_order`'s choice; the factor 4 is for strips and paths beyond the few that z was found from."""
     xp = np if is_concrete(z, whole) else jnp
-    return strips * pieces * strip_error(xp, z / pieces, whole, order)
+    return 4 * strips * pieces * strip_error(xp, z / pieces, whole, order)
