@@ -69,6 +69,7 @@ docs: .venv/.ready-dev
 pictures: .venv/.ready-dev
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/noise_pictures.py
+	$(BIN)/python docs/kernel_pictures.py
 
 check:
 	.ci/run

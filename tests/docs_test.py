@@ -14,7 +14,17 @@ PAGES = [
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("quickstart", "fitting", "add-a-neuron", "signature-kernel", "from-diffrax", "networks", "recurrent-networks")
+        for name in (
+            "quickstart",
+            "fitting",
+            "add-a-neuron",
+            "signature-kernel",
+            "from-diffrax",
+            "networks",
+            "recurrent-networks",
+            "what-a-kernel-sees",
+            "cadlag-and-marcus",
+        )
     ),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
