@@ -162,8 +162,9 @@ def _delayed(
     direct = None
     if inputs is not None and net.inputs is not None:
         lanes = jnp.tile(jnp.moveaxis(inputs.reshape(-1, *inputs.shape[-2:]), 0, -1), (1, 1, options.samples or 1))
-        pairs = jnp.stack(input_pairs(jnp.swapaxes(lanes, 0, 1), decay, h, options.steps), axis=1)
-        direct = jnp.einsum("napl,pk->nalk", pairs, net.inputs.dense())
+        pairs = input_pairs(jnp.swapaxes(lanes, 0, 1), decay, h, options.steps)
+        pairs = pairs.reshape(*pairs.shape[:2], 2, options.lanes)
+        direct = jnp.einsum("npal,pk->nalk", pairs, net.inputs.dense())
     given = delayed.Given(co, decay, net.synapses.values, delays / h, drive, direct, start)
     fixed = delayed.Fixed(*(noise or (None, None)), net.synapses.targets)
     run = delayed.scan_all if options.forward_mode else run_delayed

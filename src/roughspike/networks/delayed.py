@@ -199,12 +199,15 @@ def each_spike(fractions: jax.Array, act: Callable[[Spike, Any], Any], carry: An
     return jax.lax.while_loop(lambda loop: loop[0] > 0, body, (count, jnp.int32(-1), carry))[2]
 
 
-def units_at(decay: Decay, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`left_of_step`. For a single y as products, which XLA computes once and not for each of its users."""
+def units_at(decay: Decay, y: jax.Array) -> jax.Array:
+    """What a unit of current that arrives at y adds to i and v at the end of the step, (2,) or (2, synapses).
+
+    For a single y as a product, which XLA computes once and not for each of its users.
+    """
     if y.ndim:
-        return left_of_step(decay, y)
-    powers = powers_of(0.5 - y, len(decay.synapse))
-    return jnp.stack(decay.synapse) @ powers, jnp.stack(decay.response) @ powers
+        return jnp.stack(left_of_step(decay, y))
+    table = jnp.stack([jnp.stack(decay.synapse), jnp.stack(decay.response)])
+    return table @ powers_of(0.5 - y, len(decay.synapse))
 
 
 def deliver(
@@ -220,13 +223,12 @@ def deliver(
         if to.row.ndim:
             targets = jnp.arange(neurons, dtype=jnp.int32) if fixed.targets is None else fixed.targets[k]
             weights = jnp.where(to.fits, given.weights[k], 0.0)
-            parts = jnp.stack([unit * weights for unit in units], axis=1)
-            return ring.at[to.row, spike.lane, :, targets].add(parts, mode="drop")
+            return ring.at[to.row, spike.lane, :, targets].add((units * weights[None]).T, mode="drop")
         # one row of the ring is written in place; a scatter into the ring would copy it
         weights = jnp.where(to.fits, row_of(given.weights, fixed.targets, neurons, k), 0.0)
         start = (to.row, spike.lane, jnp.int32(0), jnp.int32(0))
         there = jax.lax.dynamic_slice(ring, start, (1, 1, 2, neurons))
-        new = there + jnp.stack([unit * weights for unit in units])[None, None]
+        new = there + (units[:, None] * weights[None])[None, None]
         return jax.lax.dynamic_update_slice(ring, new, start)
 
     return each_spike(fractions, act, ring)

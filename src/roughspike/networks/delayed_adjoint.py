@@ -121,12 +121,12 @@ def _read(plan: Plan, given: Given, fixed: Fixed, ring: Any, known: Any, inputs:
             row = jnp.broadcast_to(to.row, weights.shape)
             there = ring.at[row, spike.lane, :, targets].get(mode="fill", fill_value=0.0).T
         there = jnp.where(jnp.broadcast_to(to.fits, weights.shape)[None], there, 0.0)
-        (on_i, on_v), back = jax.vjp(units_at, given.decay, to.y)
+        units, back = jax.vjp(units_at, given.decay, to.y)
         on_units = there * weights[None]
         if to.y.ndim == 0:
-            on_units = jnp.sum(on_units, axis=1)
-        on_decay, on_y = back((on_units[0], on_units[1]))
-        on_row = on_i * there[0] + on_v * there[1]
+            units, on_units = units[:, None], jnp.sum(on_units, axis=1)
+        on_decay, on_y = back(on_units)
+        on_row = jnp.sum(units * there, axis=0)
         totals = sent.weights, sent.delays, sent.decay
         if sent.weights is not None:
             totals = (sent.weights.at[k].add(on_row), *totals[1:])

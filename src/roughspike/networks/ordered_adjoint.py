@@ -173,7 +173,9 @@ class _Pull:
             zeros(total.input_times, given.input_times),
         )
 
-    def chunk(self, p: State, total: _Total, start: State, records: Record, on_times, on_trace) -> tuple[State, _Total]:
+    def chunk(
+        self, p: State, total: _Total, start: State, records: Record, on_times: jax.Array, on_trace: Any
+    ) -> tuple[State, _Total]:
         """Back through one chunk."""
         sizes, fixed = self.sizes, self.fixed
         _, states = jax.lax.scan(self._again, start, records)
