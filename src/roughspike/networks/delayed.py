@@ -4,7 +4,9 @@ A spike at the part x of step n arrives after its delay d at the part y of a lat
 ring buffer, row m, it adds w times what a unit of current that arrives at y leaves in i and in v at the end of the step
 (`decay`), exactly. Since no spike arrives in the step in which it was sent, the neurons of a step need nothing of each
 other, and the step is that of a layer (`kinds`). Spikes are delivered one by one, in a loop as long as there are
-spikes: a delivery costs as much as the neuron has synapses, no spike is ever dropped, and a quiet step costs nothing.
+spikes: no spike is ever dropped, and a quiet step costs nothing. A delivery adds one row of weights, of the length of
+the network, to the ring (a scatter of the synapses alone would make XLA copy the ring); with one delay per synapse it
+is such a scatter.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ in the forward pass. Backward, a spike that was sent to the part y of step m rea
 
     dL/dw[k, j] = u(y) . Y_j        dL/dy = sum_j w[k, j] u'(y) . Y_j = dL/dx = dL/d(delay / h)
 
-with u(y) what a unit of current leaves at the end of the step. So the backward pass too costs as much as there are
-spikes times synapses, and keeps the spikes, and of each step what its kind of neuron needs.
+with u(y) what a unit of current leaves at the end of the step. So the backward pass too costs one row per spike, and
+keeps the spikes, and of each step what its kind of neuron needs.
 """
 
 from __future__ import annotations

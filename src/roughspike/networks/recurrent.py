@@ -26,7 +26,7 @@ class Recurrent(eqx.Module):
 
     `simulate` picks the engine. Without delays (`ordered`) spikes are handled one by one in the order of time; of two
     at the same time the lower index comes first. With delays of at least a step (`delayed`) neurons are independent
-    inside a step, and a spike costs as much as its synapses.
+    inside a step, and a spike costs one row of weights.
 
     **Arguments**
 
