@@ -16,7 +16,7 @@ from roughspike.networks.decay import Decay, left_of_step
 def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int) -> jax.Array:
     """What spikes (capacity, pre, lanes), times from the start of the run, add per unit weight to i and to v.
 
-    Shape (steps, pre, 2 lanes), i first. Any number of spikes of a channel may fall in a step. Differentiable in the times.
+    Shape (steps, pre, 2 lanes), i first. Any number of spikes of a channel may fall in a step. Differentiable in times.
     """
     _, pre, lanes = times.shape
     n, on = _steps_of(times, decay, h, steps)
