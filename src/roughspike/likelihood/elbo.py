@@ -50,7 +50,7 @@ class NegativeELBO(AbstractObjective):
 
     **Arguments**
 
-    - `estimator`: of the gradient; `StraightThrough(0.3)` by default (docs, "Which estimator").
+    - `estimator`: of the gradient; `StraightThrough(0.3)` by default (docs, "Hidden neurons").
     - `num_samples`: of the hidden neurons, for each trial and step. `score_samples`: the same for the score.
 
     >>> import jax.random as jr, roughspike as rs

@@ -177,8 +177,9 @@ def _draw(problem: Any, estimator: AbstractEstimator, count: int, key: jax.Array
     """Draws in small groups; a running mean moves after each group. The first run compiles and is not timed."""
     groups = -(-count // _DRAWS_AT_ONCE)
     keys = jr.split(key, (groups, _DRAWS_AT_ONCE))
-    start = jax.tree.map(lambda x: jax.lax.convert_element_type(x, np.dtype(x.dtype)), estimator)
-    start = jax.block_until_ready(_group(problem, start, keys[0]))[0]  # warm: compiled, and a baseline that is not 0
+    start = estimator
+    for _ in range(2):  # compiled, for numbers as the caller gave them and as they come back; a baseline that is not 0
+        start = jax.block_until_ready(_group(problem, start, keys[0]))[0]
     begin, values, slopes = time.process_time(), [], []
     for group in keys:
         start, value, slope = _group(problem, start, group)

@@ -41,7 +41,7 @@ def elbo(
     - `observed`: trains of the observed neurons, batch shape (trials,) or ().
     - `posterior`: q, a network with the same numbers of neurons; None is the model itself.
     - `key`, `num_samples`: samples of the hidden neurons for each trial.
-    - `estimator`: `StraightThrough(0.3)` by default; `Pathwise`, `Score`.
+    - `estimator`: `StraightThrough(0.3)` by default; `Pathwise`, `Score`, `EventTime` (docs, "Hidden neurons").
     - `dt`: spacing of the nodes of integrals; None for an eighth of the narrowest filter.
 
     **Returns** the bound, estimated without bias by estimators with hard spikes (all but `Pathwise`); without hidden

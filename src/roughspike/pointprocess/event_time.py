@@ -49,7 +49,7 @@ class EventTime(AbstractEstimator):
       them out to see what they are worth.
     - `max_spikes`: room for hidden spikes; None is room for all candidates. A full room gives NaN.
 
-    **Reference**: docs, "Which estimator".
+    **Reference**: docs, "Hidden neurons, and which estimator".
     """
 
     horizon: bool = eqx.field(static=True, default=True)
