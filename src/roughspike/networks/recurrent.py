@@ -46,7 +46,7 @@ class Recurrent(eqx.Module):
     **Reference**: Holberg & Salvi (2024), section 3.
 
     >>> import jax.numpy as jnp, jax.random as jr, roughspike as rs
-    >>> net = rs.Recurrent(rs.SLIF(mu=(15.0, 10.0)), weights=0.5 * jnp.ones((3, 3)), current=1.2)
+    >>> net = rs.Recurrent(rs.SLIF(mu=(15.0, 10.0)), weights=0.1 * jnp.ones((3, 3)), current=1.2)
     >>> sol = rs.simulate(net, t1=1.0, dt=0.01, key=jr.key(0))
     >>> sol.spikes.times.shape, bool(sol.result.ok)
     ((3, 64), True)
@@ -97,9 +97,9 @@ class Recurrent(eqx.Module):
         Without delays, input spikes, or a current that changes in time.
 
         >>> import jax.numpy as jnp, jax.random as jr, roughspike as rs
-        >>> net = rs.Recurrent(rs.SLIF(mu=(15.0, 10.0)), weights=0.5 * jnp.ones((2, 2)), current=1.2)
+        >>> net = rs.Recurrent(rs.SLIF(mu=(15.0, 10.0)), weights=0.1 * jnp.ones((2, 2)), current=1.2)
         >>> form = net.as_event_sde()
-        >>> sol = rs.solve(form.sde, t0=0.0, t1=1.0, dt=0.01, y0=form.start(jr.key(0)), key=jr.key(1))
+        >>> sol = rs.solve(form.sde, t0=0.0, t1=1.0, dt=0.01, y0=form.start(jr.key(0)), key=jr.key(1), max_events=64)
         >>> bool(sol.result.ok)
         True
         """
