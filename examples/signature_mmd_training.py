@@ -6,7 +6,7 @@
    plain loop of optax: `rs.fit` takes populations. The trained network is tested on held-out trains (`rs.mmd_test`).
 Both losses jump where a spike enters the window, hence `with_horizon`; the kernel of filtered trains does not.
 
-Run it: python examples/signature_mmd_training.py [figure.svg]. It takes four minutes of CPU time, most of it compilation.
+Run it: python examples/signature_mmd_training.py [figure.svg]. It takes four CPU minutes, most of them to compile.
 """
 
 from __future__ import annotations
