@@ -72,3 +72,9 @@ def test_holberg2024_fig1(example, figure_drawn):
         assert abs(c[-50:].mean() - module.TRUE) < 0.09, name
         assert error[-50:].mean() < error[0] / 10, name
     assert figure_drawn()
+
+
+def test_recording_by_mmd_does_nothing_without_the_recording(example, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sys.argv", ["example", str(tmp_path / "trials.csv"), str(tmp_path / "figure.svg")])
+    assert example("recording_by_mmd").main() == {}
+    assert "pass its path" in capsys.readouterr().out and not (tmp_path / "figure.svg").exists()
