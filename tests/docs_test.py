@@ -24,6 +24,7 @@ PAGES = [
             "recurrent-networks",
             "what-a-kernel-sees",
             "cadlag-and-marcus",
+            "hidden-neurons",
         )
     ),
 ]

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from roughspike.networks.coupled import Noise, Options, run_on
+from roughspike.networks.coupled import Noise, run_on
 from roughspike.networks.means import prepare_means
+from roughspike.networks.options import Options
 from roughspike.paths.drivers import LinearDriver
 
 
@@ -22,7 +23,8 @@ class PlainDriver(LinearDriver):
 def options(steps, h, *, samples=None, batch=(), driver=None, trace=False, forward_mode=False, capacity=16, per_step=1):
     """Options of a run from 0."""
     driver = PlainDriver() if driver is None else driver
-    return Options(0.0, steps * h, steps, samples, batch, driver, trace, forward_mode, capacity, per_step)
+    room = {"batch": batch, "capacity": capacity, "per_step": (per_step,)}
+    return Options(0.0, steps * h, steps, samples, driver, trace, forward_mode, **room)
 
 
 def noise_of(net, opts, seed):

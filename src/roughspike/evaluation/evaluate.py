@@ -290,7 +290,7 @@ def _membrane(
         begin = max(judge.data.t0, start - BURN_IN)
         samples = {"num_samples": NUM_TRACES, "trace": True}
         free = simulate(cell, t0=begin, t1=stop, dt=dt, key=key, **samples)
-    assert free.membrane is not None
+    assert free.membrane is not None and not isinstance(free.membrane, tuple)  # one population
     time = np.asarray(free.times, np.float64)
     kept = (time >= start - 1e-9) & (time <= stop + 1e-9)
     threshold = getattr(cell.neuron.escape, "v_th", None)

@@ -17,6 +17,7 @@ from roughspike.networks.delayed_adjoint import run_delayed
 from roughspike.networks.kinds import Escape, Threshold
 from roughspike.networks.lanes import draw_noise
 from roughspike.networks.means import half_means
+from roughspike.networks.options import Options
 from roughspike.networks.ordered import Ran, Sizes
 from roughspike.networks.ordered_adjoint import run_ordered
 from roughspike.networks.piece import State, coefficients
@@ -28,38 +29,7 @@ from roughspike.networks.step import driven, settings
 from roughspike.networks.threshold import Membrane, threshold_coefficients
 from roughspike.networks.times import gather_times
 from roughspike.neurons.threshold import is_hard
-from roughspike.paths.drivers import AbstractDriver
 from roughspike.paths.spikes import Horizon, unchecked
-
-
-class Options(NamedTuple):
-    """What a run is compiled for. `samples`: None for none; `batch`: leading axes of the inputs."""
-
-    t0: float
-    t1: float
-    steps: int
-    samples: int | None
-    batch: tuple[int, ...]
-    driver: AbstractDriver
-    trace: bool
-    forward_mode: bool
-    capacity: int
-    per_step: int  # spikes of a neuron that a step of the delayed engine may hold
-
-    @property
-    def h(self) -> float:
-        """Length of a step."""
-        return (self.t1 - self.t0) / self.steps
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Leading axes of the solution."""
-        return self.batch if self.samples is None else (self.samples, *self.batch)
-
-    @property
-    def lanes(self) -> int:
-        """Samples times inputs."""
-        return math.prod(self.shape)
 
 
 class Noise(NamedTuple):
@@ -146,12 +116,12 @@ def _delayed(
     full = lambda x: jnp.broadcast_to(x, (options.lanes, net.num_neurons))  # noqa: E731
     halves = [jnp.take(means, k, axis=-2)[..., None, :] for k in (0, 1)]
     if noise is None:
-        kind, co = Threshold(options.per_step), threshold_coefficients(neuron, h)
+        kind, co = Threshold(options.per_step[0]), threshold_coefficients(neuron, h)
         fade = jnp.exp(-neuron.mu[0] * h / 2)
         drive = ((fade * halves[0] + halves[1]) / (1 + fade), None)
         start: Any = Membrane(full(net.v0), full(net.i0))
     else:
-        kind = Escape(settings(h, options.driver, neuron.reset.keep, options.per_step, dtype))
+        kind = Escape(settings(h, options.driver, neuron.reset.keep, options.per_step[0], dtype))
         co = grid_coefficients(neuron, h, options.driver)
         drive = driven(co, halves[0], halves[1])
         rest = None if neuron.refractory is None else full(jnp.zeros((), dtype))

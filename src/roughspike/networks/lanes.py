@@ -137,7 +137,7 @@ def _run_checkpointed(
     co, state, drive = _prepare(neuron, static, current, start, log_u)
     blocks = Blocks(steps, normals_per_step(neuron, static.driver), capacity)
     out: Blocked = run_in_blocks(static, blocks, co, state, drive, diffusion_key, log_u)
-    return Lanes(out.times, out.counts, out.flags, out.end.s, _can_spike(out.end, out.counts, log_u), None)
+    return Lanes(out.times, out.counts, out.flags, out.end.s, can_spike(out.end, out.counts, log_u), None)
 
 
 def run_lanes(
@@ -158,8 +158,8 @@ def run_lanes(
     advance = scan_steps if forward_mode else scan_with_adjoint
     out: Scanned = advance(static, trace, co, state, drive, noise.normals, noise.log_u)
     membrane = None if out.membrane is None else jnp.concatenate([state.v[None], out.membrane])
-    can_spike = _can_spike(out.end, out.counts[-1], noise.log_u)
-    return Run(out.fractions, out.counts, out.flags, out.end.s, can_spike, membrane)
+    ready = can_spike(out.end, out.counts[-1], noise.log_u)
+    return Run(out.fractions, out.counts, out.flags, out.end.s, ready, membrane)
 
 
 def _prepare(
@@ -180,7 +180,7 @@ def _prepare(
     return co, state, driven(co, means[0], means[1])
 
 
-def _can_spike(end: State, counts: jax.Array, log_u: jax.Array) -> jax.Array:
+def can_spike(end: State, counts: jax.Array, log_u: jax.Array) -> jax.Array:
     """Past the soft refractory part the hazard since the last spike exceeds alpha, that is s > log u."""
     last = jnp.minimum(counts, log_u.shape[0] - 1)
     above = end.s > jnp.take_along_axis(log_u, last[None], axis=0)[0]

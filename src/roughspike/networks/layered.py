@@ -17,50 +17,17 @@ from roughspike.networks.arrivals import delay_fractions, delayed_synapses, inpu
 from roughspike.networks.decay import decay_polynomials
 from roughspike.networks.feedforward import FeedForward, Layer
 from roughspike.networks.kinds import Escape, Leaky, LeakyCoefficients, Threshold
-from roughspike.networks.lanes import Noise, _can_spike, draw_noise
+from roughspike.networks.lanes import Noise, can_spike, draw_noise
 from roughspike.networks.layer import Given, Plan, Scanned, run_layer, scan_layer
 from roughspike.networks.means import half_means
+from roughspike.networks.options import Options
 from roughspike.networks.solution import Solution, undeclared_noise
 from roughspike.networks.step import State, coefficients, driven, settings
 from roughspike.networks.threshold import Membrane, threshold_coefficients
 from roughspike.networks.times import gather_times
 from roughspike.neurons.lif import SLIF
 from roughspike.neurons.threshold import is_hard
-from roughspike.paths.drivers import AbstractDriver
 from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
-
-
-class Options(NamedTuple):
-    """What a run of layers is compiled for. `batch`: leading axes of the inputs; `samples`: None for none."""
-
-    t0: float
-    t1: float
-    steps: int
-    samples: int | None
-    batch: tuple[int, ...]
-    driver: AbstractDriver
-    trace: bool
-    forward_mode: bool
-    capacity: int
-    per_step: tuple[int, ...]
-
-    @property
-    def h(self) -> float:
-        """Length of a step."""
-        return (self.t1 - self.t0) / self.steps
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Leading axes of the solution."""
-        return self.batch if self.samples is None else (self.samples, *self.batch)
-
-    @property
-    def lanes(self) -> int:
-        """Samples times inputs."""
-        lanes = 1
-        for n in self.shape:
-            lanes *= n
-        return lanes
 
 
 class Ran(NamedTuple):
@@ -127,7 +94,7 @@ def _run(
     given = Given(co, decay, drive=drive, start=start, normals=normals, log_u=log_u, **reached)
     scanned: Scanned = (scan_layer if options.forward_mode else run_layer)(plan, given)
     if log_u is not None:
-        horizon = scanned.end.s, _can_spike(scanned.end, scanned.counts[-1], log_u)
+        horizon = scanned.end.s, can_spike(scanned.end, scanned.counts[-1], log_u)
         flags = scanned.flags | undeclared_noise(neuron)
         scanned = scanned._replace(flags=flags)
     return Ran(scanned, v0, horizon)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from roughspike._types import SPIKE_BUFFER_FULL
 from roughspike.networks.lanes import LaneStart, draw_noise, run_lanes
+from roughspike.networks.options import check_rates, room_in_a_step
 from roughspike.networks.population import Population
-from roughspike.networks.simulate import _check_step, _spikes_per_step
 from roughspike.networks.step import settings
 from roughspike.networks.times import gather_times
 from roughspike.neurons.lif import SLIF
@@ -38,8 +38,8 @@ def lanes_per_step(network: Population, h: float) -> int:
 
     **Raises** ValueError if h is too coarse for the neuron.
     """
-    _check_step(network, h)
-    return _spikes_per_step(network, h)
+    check_rates(network.neuron, h)
+    return room_in_a_step(network.neuron, h)
 
 
 @eqx.filter_jit

@@ -12,7 +12,8 @@ from scipy.optimize import brentq
 
 import roughspike as rs
 from roughspike.networks.lanes import LaneStart, draw_noise, run_lanes
-from roughspike.networks.layered import Options, run_layers
+from roughspike.networks.layered import run_layers
+from roughspike.networks.options import Options
 from roughspike.networks.step import settings
 
 TAU_MEM, TAU_SYN, T1 = 20e-3, 5e-3, 45e-3
@@ -79,7 +80,7 @@ def test_without_spikes_from_below_a_layer_is_a_population():
     neuron, steps, shape = fig1(), 60, (3, 2)
     noise = draw_noise(jr.key(4), neuron, rs.LinearDriver(), steps, *shape, 16, jnp.float64)
     net = rs.FeedForward([1, 3], neuron=neuron, weights=[jnp.zeros((1, 3))], current=1.5)
-    options = Options(0.0, 1.2, steps, 2, (), rs.LinearDriver(), False, True, 16, (2,))
+    options = Options(0.0, 1.2, steps, 2, rs.LinearDriver(), forward_mode=True, capacity=16, per_step=(2,))
     ours = run_layers(net, (None,), None, [noise], options)[0].scanned
     static = settings(1.2 / steps, rs.LinearDriver(), 1.0, 2, jnp.float64)
     zeros = jnp.zeros(shape)
