@@ -12,7 +12,7 @@ no further term. `mmd_test` with the kernel of the trains themselves then compar
 not trained on. For scale, the same test is done for the model before training, for the trained half of the trials, and
 for one hand against the other.
 
-Run it: python examples/recording_by_mmd.py [stn_trials.csv [figure.svg]]. It takes two or three CPU minutes.
+Run it: python examples/recording_by_mmd.py [stn_trials.csv [figure.svg]]. It takes a minute or two.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ import roughspike as rs
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data" / "stn_trials.csv"
 WINDOW, DT, SAMPLES, STEPS, DRAWS = (-1.0, 1.0), 9e-4, 24, 60, 48
 LOSS = rs.SignatureMMD(rs.SignatureKernel(lift=rs.FilteredLift(tau=0.1)))
-# of the test: time as long as the counts are high; orders of polynomials fixed, so that one program is compiled
-KERNEL = rs.SignatureKernel(time_weight=3.0, normalise=True, orders=(6, 6, 1))
+KERNEL = rs.SignatureKernel(time_weight=3.0, normalise=True, orders=(6, 6, 1))  # of the test
 
 
 def read(path: Path) -> dict[str, rs.SpikeTrain]:
@@ -57,19 +56,9 @@ def draw(cell: rs.Population, key: int) -> rs.SpikeTrain:
 
 def train_on(trials: rs.SpikeTrain) -> rs.FitResult:
     """The fit."""
-    return rs.fit(
-        start(trials),
-        trials,
-        loss=LOSS,
-        trainable=lambda m: (m.current.coefficients, m.neuron.v_reset, m.neuron.self_weight),
-        steps=STEPS,
-        dt=DT,
-        key=jr.key(0),
-        num_samples=SAMPLES,
-        chunk=STEPS,
-        learning_rate=0.05,
-        progress=False,
-    )
+    trained = lambda m: (m.current.coefficients, m.neuron.v_reset, m.neuron.self_weight)  # noqa: E731
+    options: dict = {"steps": STEPS, "dt": DT, "num_samples": SAMPLES, "chunk": STEPS, "progress": False}
+    return rs.fit(start(trials), trials, loss=LOSS, trainable=trained, key=jr.key(0), **options)
 
 
 def test(x: rs.SpikeTrain, y: rs.SpikeTrain) -> float:
@@ -80,8 +69,7 @@ def test(x: rs.SpikeTrain, y: rs.SpikeTrain) -> float:
 def summary(spikes: rs.SpikeTrain) -> str:
     """Rate, spread of the counts, irregularity of the intervals."""
     intervals = np.concatenate([np.diff(trial[0]) for trial in spikes.to_lists()])
-    counts = np.asarray(spikes.counts)
-    cv = intervals.std() / intervals.mean()
+    counts, cv = np.asarray(spikes.counts), intervals.std() / intervals.mean()
     return f"{counts.mean() / spikes.duration:.1f} Hz, Fano {counts.var(ddof=1) / counts.mean():.2f}, CV {cv:.2f}"
 
 
@@ -89,8 +77,7 @@ def show(axes: np.ndarray, hand: str, held: rs.SpikeTrain, sets: dict[str, rs.Sp
     """Held-out trials over simulated ones; rates; the current."""
     model = sets["trained"][: len(held.times)]
     rows = [trial[0] + WINDOW[0] for trial in [*held.to_lists(), *model.to_lists()]]
-    colours = ["tab:blue"] * len(held.times) + ["tab:orange"] * len(held.times)
-    axes[0].eventplot(rows, colors=colours, linewidths=0.6)
+    axes[0].eventplot(rows, colors=["tab:blue"] * len(model.times) + ["tab:orange"] * len(model.times), linewidths=0.6)
     axes[0].set(title=f"{hand}: held-out (blue), model (orange)", yticks=[], xlim=WINDOW)
     bins = np.linspace(0, held.duration, 21)
     for spikes, colour, width in ((held, "tab:blue", 1), (sets["trained"], "tab:orange", 2), (sets["start"], "0.7", 1)):
@@ -125,9 +112,7 @@ def main() -> dict[str, float]:
             p = found[f"{hand}, {name}"] = test(spikes, held)
             print(f"  {name} against the held-out half: p = {p:.3f}; {summary(spikes)}")
         show(panels[k], hand, held, sets, fit)
-    figure = Path(sys.argv[2] if len(sys.argv) > 2 else Path(tempfile.mkdtemp()) / "recording_by_mmd.svg")
-    fig.savefig(figure)
-    print(f"wrote {figure}")
+    fig.savefig(sys.argv[2] if len(sys.argv) > 2 else f"{tempfile.mkdtemp()}/recording_by_mmd.svg")
     return found
 
 
