@@ -1,9 +1,9 @@
 """Can the fitted model be told from the recording? One neuron, repeated trials, a current that changes in time, by MMD.
 
 The recording: a subthalamic neuron of a patient who moves a hand, 25 trials to the left and 25 to the right, two
-seconds around the cue (Kramer & Eden, Case-Studies-Python, MIT). It is not part of this project: pass its path, or keep
-it as ../shared/data/stn_trials.csv beside the checkout. Without it nothing is done. It has the columns trial, neuron,
-time_s, and beside it stn_trials_conditions.csv says which trial went where.
+seconds around the cue (Kramer & Eden, Case-Studies-Python, MIT). It is not part of this project: pass its path; without
+it nothing is done. It has the columns trial, neuron, time_s, and beside it stn_trials_conditions.csv says which trial
+went where.
 
 Of each hand every other trial is trained on. The neuron's current (a cubic spline of 8 coefficients), its reset and its
 self-weight start from the mean rate alone, and follow the gradient of `SignatureMMD` on 24 free-running simulations a
@@ -27,7 +27,6 @@ import numpy as np
 
 import roughspike as rs
 
-BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data" / "stn_trials.csv"
 WINDOW, DT, SAMPLES, STEPS, DRAWS = (-1.0, 1.0), 9e-4, 24, 60, 48
 LOSS = rs.SignatureMMD(rs.SignatureKernel(lift=rs.FilteredLift(tau=0.1)))
 KERNEL = rs.SignatureKernel(time_weight=3.0, normalise=True, orders=(6, 6, 1))  # of the test
@@ -95,9 +94,9 @@ def show(axes: np.ndarray, hand: str, held: rs.SpikeTrain, sets: dict[str, rs.Sp
 
 def main() -> dict[str, float]:
     """Fit, test, draw; the p-values by name."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else BESIDE
-    if not path.exists():
-        print(f"there is no recording at {path}: pass its path. Nothing done")
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    if path is None or not path.exists():
+        print(f"there is no recording{'' if path is None else f' at {path}'}: pass its path. Nothing done")
         return {}
     hands = read(path)
     found = {"left against right": test(hands["left"], hands["right"])}
