@@ -148,16 +148,21 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
-    """Repeat a published experiment and compare: exit code 1 if an expected figure is not met."""
+    """Repeat a published experiment and compare: exit code 1 if an expected number is not met.
 
-    name: tyro.conf.Positional[str] = "holberg2024-fig1"
-    """Which one; --list shows them."""
+    A run that was interrupted goes on where it was.
+    """
+
+    name: tyro.conf.Positional[str | None] = None
+    """Which one, or a recipe file (.toml) of your own; without a name they are listed."""
     list: bool = False
-    """Show what can be reproduced, and stop."""
+    """Show what can be reproduced and how long it takes, and stop."""
     seeds: int | None = None
-    """Random seeds (default: 3)."""
+    """How many random seeds [default: as the recipe says]."""
     steps: int | None = None
-    """Fewer steps of training, to try it out; the figures are then not compared."""
+    """At most so many steps (or epochs) of each training, to try it out; numbers are then not compared."""
+    resume: bool = False
+    """Also use the finished rows of a run that came to its end (for more seeds, say)."""
     out: Path | None = None
     """Folder for table, figure and results [default: runs/<name>]."""
     quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False

@@ -1,131 +1,92 @@
-"""What a reproduction shows: the table of ours beside the published, and a figure like the paper's."""
+"""What a reproduction leaves: results.json, table.md, its figures as SVG, report.html; the table as text."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import io
+import json
 from html import escape
+from typing import Any
 
-import numpy as np
+from roughspike.io.atomic import write_atomic
+from roughspike.recipe.reproduce_context import Context
+from roughspike.recipe.reproduce_outcome import Outcome
+from roughspike.recipe.reproduce_plan import Recipe
 
-from roughspike.recipe.reproduce_plan import Experiment
-from roughspike.report.svg import FULL, MODEL, MUTED, SECOND, THIRD, Panel, drawing, legend
-
-COLOURS = (MUTED, THIRD, SECOND, MODEL)
-HEAD = (
-    "method", "loss", "s", "n", "c, published", "c, ours", "error, published", "error, ours",
-    "first close, published", "ours", "ms a step, published", "ours", "",
-)  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One finished setting: means over seeds, one entry per seed in `c`, and the curves of c (steps, seeds)."""
-
-    method: str
-    loss: str
-    sigma: float
-    samples: int
-    c: list[float]
-    error: list[float]
-    first_close: list[int | None]
-    milliseconds: float
-    published: dict[str, float] | None
-    met: bool | None
-    curve: np.ndarray = dataclasses.field(compare=False, repr=False)
-
-    def row(self) -> dict:
-        """Plain values, without the curve."""
-        return {k.name: getattr(self, k.name) for k in dataclasses.fields(self) if k.name != "curve"}
+_LOOK = (
+    "body{font:14px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#1c2430}"
+    "td,th{padding:.15em .6em;white-space:nowrap;text-align:left;font-variant-numeric:tabular-nums}"
+    "table{border-collapse:collapse}"
+    "tr{border-bottom:1px solid #d9dee5}svg{max-width:100%;height:auto}svg.fig{width:100%}"
+    "svg.fig text{font:12px system-ui,sans-serif;fill:currentColor}div{overflow-x:auto}li.no{color:#a34700}"
+)
+_NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # the same figure gives the same file
+_SVG = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12" fill="#1c2430"'
 
 
-def cells(setting: Setting) -> tuple[str, ...]:
-    """The setting as a row of the table under `HEAD`."""
-    paper = setting.published
-    close = [k for k in setting.first_close if k is not None]
-    spread = f" \N{PLUS-MINUS SIGN} {np.std(setting.c, ddof=1):.3f}" if len(setting.c) > 1 else ""
-    return (
-        setting.method,
-        setting.loss,
-        f"{setting.sigma:g}",
-        f"{setting.samples}",
-        f"{paper['c']:.3f}" if paper else "",
-        f"{np.mean(setting.c):.3f}{spread}",
-        f"{paper['error']:.3f}" if paper else "",
-        f"{np.mean(setting.error):.3f}",
-        f"{paper['first_close']:g}" if paper else "",
-        f"{np.mean(close):.0f}" if close else "never",
-        f"{1e3 * paper['seconds']:.0f}" if paper else "",
-        f"{setting.milliseconds:.2g}",
-        {True: "met", False: "NOT MET", None: "not compared"}[setting.met],
+def write(recipe: Recipe, outcome: Outcome, context: Context, seconds: float, *, ended: bool) -> None:
+    """Write the folder; results.json comes last, so that it stands for a complete folder."""
+    figures = {name: svg(figure) for name, figure in outcome.figures.items()}
+    found = {
+        "name": recipe.name,
+        "title": recipe.title,
+        "ended": ended,
+        "steps": context.steps,
+        "seeds": list(context.seeds),
+        "seconds": round(seconds, 1),
+        "table": [dict(line) for line in outcome.table],
+        "verdicts": [vars(verdict) for verdict in outcome.verdicts],
+        "settings": recipe.settings,
+        "rows": context.rows,
+    }
+    files = {f"{name}.svg": figure for name, figure in figures.items()}
+    files |= {"table.md": markdown(recipe, outcome), "report.html": page(recipe, outcome, figures)}
+    for name, content in (files | {"results.json": json.dumps(found, default=float)}).items():
+        write_atomic(context.folder / name, content.encode())
+
+
+def svg(figure: Any) -> str:
+    """A figure as the text of an SVG file: text goes through, a matplotlib figure is drawn and closed."""
+    if isinstance(figure, str):
+        return figure if "xmlns=" in figure[:500] else figure.replace("<svg", _SVG, 1)
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": figure.get_label()}):
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata=_NOTHING)
+    plt.close(figure)
+    return file.getvalue()
+
+
+def text(outcome: Outcome) -> str:
+    """Table and verdicts for a terminal."""
+    rows = outcome.cells()
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*table, "", *(verdict.line() for verdict in outcome.verdicts)])
+
+
+def markdown(recipe: Recipe, outcome: Outcome) -> str:
+    """Table and verdicts as markdown."""
+    head, *rows = outcome.cells()
+    table = "\n".join("| " + " | ".join(row) + " |" for row in [head, ("---",) * len(head), *rows])
+    verdicts = "\n".join(f"- {verdict.line()}" for verdict in outcome.verdicts)
+    return f"# {recipe.title}\n\n{recipe.shows}\n\n{table}\n\n{outcome.note}\n\n{verdicts}\n"
+
+
+def page(recipe: Recipe, outcome: Outcome, figures: dict[str, str]) -> str:
+    """Figures, table and verdicts as a self-contained page."""
+    first, *rows = outcome.cells()
+    head = "".join(f"<th>{escape(h)}</th>" for h in first)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    drawn = "".join(f"<div>{figure[figure.index('<svg') :]}</div>" for figure in figures.values())
+    verdicts = "".join(
+        f"<li{' class=no' if verdict.met is False else ''}>{escape(verdict.line())}</li>"
+        for verdict in outcome.verdicts
     )
-
-
-def text(settings: list[Setting]) -> str:
-    """The table for a terminal."""
-    rows = [HEAD, *(cells(s) for s in settings)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-def markdown(experiment: Experiment, settings: list[Setting], note: str) -> str:
-    """The table as markdown."""
-    rows = [HEAD, tuple("---" for _ in HEAD), *(cells(s) for s in settings)]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return f"# {experiment.title}\n\n{note}\n\n{table}\n"
-
-
-def page(experiment: Experiment, settings: list[Setting], note: str) -> str:
-    """Figure and table as a self-contained page."""
-    head = "".join(f"<th>{escape(h)}</th>" for h in HEAD)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells(s)) + "</tr>" for s in settings)
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(experiment.title)}</title><style>"
-        "body{font:14px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#1c2430}"
-        "td,th{padding:.15em .6em;white-space:nowrap;text-align:left;font-variant-numeric:tabular-nums}"
-        "table{border-collapse:collapse}"
-        "tr{border-bottom:1px solid #d9dee5}svg{width:100%;height:auto}svg text{font:12px system-ui,sans-serif;"
-        "fill:currentColor}div{overflow-x:auto}</style>"
-        f"<h1>{escape(experiment.title)}</h1><p>{escape(note)}</p>{figure(experiment, settings)}"
-        f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></html>\n"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(recipe.title)}</title>"
+        f"<style>{_LOOK}</style><h1>{escape(recipe.title)}</h1><p>{escape(recipe.shows)}</p>{drawn}"
+        f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<p>{escape(outcome.note)}</p><ul>{verdicts}</ul></html>\n"
     )
-
-
-def figure(experiment: Experiment, settings: list[Setting]) -> str:
-    """c against the optimiser's step, one panel per method, loss and noise, one colour per sample size."""
-    groups = list(dict.fromkeys((s.method, s.loss, s.sigma) for s in settings))
-    across = 4
-    left, gap, top, width, height = 64.0, 46.0, 66.0, 184.0, 150.0
-    high = max([experiment.current + 0.25, *(float(np.nanmax(s.curve)) + 0.02 for s in settings)])
-    panels = []
-    for k, group in enumerate(groups):
-        mine = [s for s in settings if (s.method, s.loss, s.sigma) == group]
-        where = left + (k % across) * (width + gap), top + (k // across) * (height + 84)
-        panels.append(_panel(experiment, mine, where, (width, height), high, first=k % across == 0))
-    colours = dict(zip(experiment.sample_sizes, COLOURS, strict=False))
-    entries = [(f"n = {n}", colour, "line") for n, colour in colours.items()]
-    extra = legend(left, 20.0, [*entries, (f"truth, c = {experiment.current:g}", MUTED, "dash")])
-    bottom = top + math.ceil(len(groups) / across) * (height + 84)
-    return drawing(FULL, bottom, f"{experiment.title}: c during training", panels, extra)
-
-
-def _panel(
-    experiment: Experiment,
-    settings: list[Setting],
-    where: tuple[float, float],
-    size: tuple[float, float],
-    high: float,
-    first: bool,
-) -> Panel:
-    steps = max(len(s.curve) for s in settings)
-    panel = Panel(*where, *size, (0.0, float(steps)), (experiment.start - 0.05, high))
-    panel.level(experiment.current)
-    for s in settings:
-        colour = COLOURS[experiment.sample_sizes.index(s.samples) % len(COLOURS)]
-        at = np.arange(1, len(s.curve) + 1)
-        for curve in s.curve.T:
-            panel.line(at, curve, colour, width=1.1, opacity=0.75)
-    panel.x_axis("Optimiser step", about=4)
-    panel.y_axis("c" if first else "", grid=True)
-    panel.note(0, -10, f"{settings[0].method}, {settings[0].loss}, s = {settings[0].sigma:g}")
-    return panel

@@ -22,7 +22,7 @@ from roughspike.networks.simulate import simulate
 from roughspike.neurons.escape import ExponentialEscape
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.spikes import unchecked
-from roughspike.recipe.reproduce_plan import Experiment, Method
+from roughspike.recipe.published.holberg2024_fig1_plan import Experiment, Method
 
 CHUNK = 50
 
