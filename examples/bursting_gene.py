@@ -54,15 +54,17 @@ def fit(recorded: jax.Array, steps: int = 80) -> list[dict[str, float]]:
     def features(average: jax.Array) -> jax.Array:
         return jnp.log(jnp.stack([average[0], average[1] / average[0] ** 2]))
 
-    def loss(logs: dict[str, jax.Array], key: jax.Array) -> jax.Array:
-        model, _ = averages(jax.tree.map(jnp.exp, logs), key)
-        return jnp.sum((features(model) - features(recorded)) ** 2)
+    def loss(logs: dict[str, jax.Array], key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        model, ok = averages(jax.tree.map(jnp.exp, logs), key)
+        return jnp.sum((features(model) - features(recorded)) ** 2), ok
 
     optimiser = optax.adam(optax.exponential_decay(0.1, 25, 0.5))
     logs = jax.tree.map(jnp.log, jax.tree.map(jnp.asarray, START))
-    state, history, gradient = optimiser.init(logs), [dict(START)], jax.jit(jax.grad(loss))
+    state, history, gradient = optimiser.init(logs), [dict(START)], jax.jit(jax.grad(loss, has_aux=True))
     for key in jr.split(jr.key(1), steps):
-        updates, state = optimiser.update(gradient(logs, key), state)
+        slope, ok = gradient(logs, key)
+        assert bool(ok), "a cell had more bursts than there is room for: raise max_events"
+        updates, state = optimiser.update(slope, state)
         logs = optax.apply_updates(logs, updates)
         history.append({name: float(jnp.exp(x)) for name, x in logs.items()})
     return history

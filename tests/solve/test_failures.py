@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 from event_systems import METHODS, bouncing_ball
@@ -107,6 +108,22 @@ def test_a_bad_lane_does_not_poison_the_good_ones(method):
     found = jax.jit(jax.grad(total))(jnp.asarray(1.0), starts)
     good = jax.jit(jax.grad(total))(jnp.asarray(1.0), starts[jnp.array([0, 2])])
     assert np.isfinite(found) and abs(float(found - good)) < 1e-12 * abs(float(good))
+
+
+@pytest.mark.parametrize("method", ["direct", "adjoint", "forward"])
+def test_lanes_without_an_event_are_not_asked_for_its_derivative(method):
+    """Transition and event are evaluated in all lanes if one has an event; there these have no finite derivative."""
+
+    def run(p, y0):
+        jump = lambda t, y, kind, u, p: y * jnp.sqrt(y - 0.7) + p * jnp.log(u) - 2.0  # noqa: E731
+        sde = rs.EventSDE(lambda t, y, p: p * jnp.ones_like(y), None, lambda t, y, p: y - 0.75, jump, num_uniforms=1)
+        options = {"t0": 0.0, "t1": 1.0, "num_steps": 10, "max_events": 3, "key": jr.key(0)}
+        return rs.solve(sde, y0=y0, args=p, gradient=METHODS[method], **options).y1[0]
+
+    starts = jnp.array([[0.0], [0.2], [-5.0]])
+    y1, slope = jax.jit(jax.vmap(jax.value_and_grad(run), (None, 0)))(jnp.asarray(1.0), starts)
+    log_u = y1[:2] - (0.75 * np.sqrt(0.05) - 2.0 + 0.25 + starts[:2, 0])  # y1 after an event at (0.75 - y0) / p
+    np.testing.assert_allclose(slope, [1.0 + log_u[0], 1.0 + log_u[1], 1.0], rtol=1e-10)
 
 
 def test_a_bad_lane_without_events():

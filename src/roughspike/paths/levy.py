@@ -15,6 +15,7 @@ from roughspike._types import as_float, concrete
 from roughspike.paths.brownian import step_length
 from roughspike.paths.poisson import interval_keys, poisson_times
 from roughspike.paths.realised import AbstractPath, RealisedPath, random_key
+from roughspike.paths.uniform import open_uniform
 
 _NODES = 513  # of the logarithmic grids on which the measure is integrated
 _REACH = 1e8  # how far below the cutoff, and above it if no largest jump is given, the grids go
@@ -155,8 +156,7 @@ class LevyPath(AbstractPath):
         tails, moments = self._tails(), self._moments()
         total = jnp.sum(tails.mass[:, 0])
         times, needed = poisson_times(for_times, total.astype(dtype), t0, t1, self.max_jumps, dtype)
-        tiny = float(jnp.finfo(dtype).tiny)
-        draw = jax.vmap(lambda k: jax.random.uniform(k, (), total.dtype, minval=tiny))
+        draw = jax.vmap(lambda k: open_uniform(k, (), total.dtype))
         sizes = tails.signed_size(total * draw(interval_keys(for_sizes, self.max_jumps)))
         sizes = jnp.where(jnp.isfinite(times), sizes.astype(dtype), 0.0)[:, None]
         h = step_length(t0, t1, num_steps, dtype)

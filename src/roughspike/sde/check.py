@@ -21,6 +21,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from roughspike.paths.uniform import open_uniform
 from roughspike.sde.marcus import product
 from roughspike.sde.problem import EventSDE
 
@@ -72,7 +73,7 @@ def measure_events(
     times = jnp.asarray(times)
     u = jnp.full((times.shape[0], sde.num_uniforms), 0.5, times.dtype)
     if key is not None and sde.num_uniforms:
-        u = jax.random.uniform(key, u.shape, u.dtype, minval=float(jnp.finfo(u.dtype).tiny))
+        u = open_uniform(key, u.shape, u.dtype)
     seen = jnp.asarray(kinds) >= 0
 
     def one(t: jax.Array, kind: jax.Array, y: Any, u: jax.Array) -> EventNumbers:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from roughspike._types import as_float, concrete
+from roughspike.paths.uniform import open_uniform
 from roughspike.sde.problem import EventSDE
 
 
@@ -39,11 +40,16 @@ class HazardSDE(EventSDE):
         self.num_uniforms = max(base.num_uniforms, 1 + parts.num_uniforms)
         self.alpha = parts.alpha
 
+    @property
+    def num_hazards(self) -> int:
+        """How many of its kinds, the last ones, are hazards."""
+        return self.alpha.shape[0]
+
     def start(self, y0: Any, key: Any) -> HazardState:
         """The initial state: `y0`, and s = log u - alpha with fresh u; for `rs.solve(..., y0=model.start(y0, key))`."""
         y0 = jax.tree.map(as_float, y0)
         dtype = jnp.result_type(*jax.tree.leaves(y0))
-        u = jax.random.uniform(key, self.alpha.shape, dtype, minval=float(jnp.finfo(dtype).tiny))
+        u = open_uniform(key, self.alpha.shape, dtype)
         return HazardState(y0, jnp.log(u) - self.alpha.astype(dtype))
 
 

@@ -69,3 +69,8 @@ class EventSDE(eqx.Module):
         self.drift, self.diffusion = drift, diffusion
         self.event, self.transition = event, transition
         self.num_uniforms = num_uniforms
+
+    @property
+    def num_hazards(self) -> int:
+        """How many kinds, the last ones, are hazards: strictly below 0 after their transition, however little."""
+        return 0

@@ -66,7 +66,8 @@ def due(status: jax.Array, value: jax.Array) -> jax.Array:
 
 class Along(NamedTuple):
     """The system on one cell: `flow(r, y, r1)` is one step, `velocity(r, y)` dy/dr at its start, then the functions
-    `event(r, y)`, `transition(r, y, kind, u)` and `uniforms(kind)`; r is the place in the cell.
+    `event(r, y)`, `transition(r, y, kind, u)` and `uniforms(kind)`; r is the place in the cell. The last `hazards`
+    kinds are hazards.
     """
 
     flow: Callable[[jax.Array, Any, jax.Array], Any]
@@ -74,6 +75,7 @@ class Along(NamedTuple):
     event: Callable[[jax.Array, Any], jax.Array]
     transition: Callable[[jax.Array, Any, jax.Array, jax.Array], Any]
     uniforms: Callable[[jax.Array], jax.Array]
+    hazards: int
 
 
 def fire(
@@ -134,7 +136,9 @@ def fire(
     own = jnp.arange(e0.shape[0], dtype=jnp.int32) == kind
     small = 64 * epsilon * (scale + jnp.abs(rate * length))
     change = e_after - jnp.where(own & ~now, e_before, 0.0)
-    stays = jnp.abs(change) <= small
+    # a hazard's threshold log u may be as near to 0 as rounding, but is below it
+    hazard = jnp.arange(e0.shape[0]) >= e0.shape[0] - along.hazards
+    stays = (jnp.abs(change) <= small) & ~hazard
     rising = stays & (leaving >= 0) & (jnp.abs(rate_after - rate) > 1e-6 * jnp.abs(rate))
     on_surface = jnp.where(leaving < 0, SURFACE, DISARMED)
     of_own = jnp.where(stays, on_surface, jnp.where(change < 0, ARMED, DISARMED))
@@ -150,7 +154,7 @@ def fire(
     fired = Fired(
         hit, now, kind, u, r, before, after, jnp.where(own, of_own, of_other).astype(jnp.int32), e_after, flags
     )
-    nothing = missed(r1, y1, status, e0, e1, length > 0, u * 0)
+    nothing = missed(r1, y1, status, e0, e1, length > 0, jnp.full_like(u, 0.5))
     return jax.tree.map(lambda a, b: jnp.where(hit, a, b), fired, nothing)
 
 

@@ -270,15 +270,15 @@ class EventLoop(GridProgram):
         before, after, place = y1, y1, end
         if self.num_kinds:
             operands = (params, local, r, y, y1, end, known)
-            place, before, after = when(known.hit, lambda: self._event_move(operands), (end, y1, y1))
+            place, before, after = when(known.hit, self._event_move, (end, y1, y1), operands)
         if self.num_jumps:
             operands = (params, local.jump_size, after, known.cell, end)
-            after = when(known.jumped, lambda: self.jump_move(operands), after)
+            after = when(known.jumped, self.jump_move, after, operands)
         saved = after
         if self.num_saves:
             # a grid point that is a save time, and moves as one: from the left
-            at_save = lambda: self.step(params, local, known, r, y, local.save_r)  # noqa: E731
-            saved = when(known.saved_on_grid, at_save, after)
+            at_save = lambda params, local, r, y: self.step(params, local, known, r, y, local.save_r)  # noqa: E731
+            saved = when(known.saved_on_grid, at_save, after, params, local, r, y)
         time = self.time(params, known.cell, place)
         place = jnp.where(known.idle, r0, jnp.where(known.next_cell, 0.0, place))
         return Moved(place.astype(r.dtype), select(known.idle, y0, after), time, before, saved)
@@ -316,7 +316,7 @@ class EventLoop(GridProgram):
     # ------------------------------------------------------------------------------------------------------ parts
 
     def _fired(self, params, tables, start: Core, cell, at: Reached, idle, finite) -> Fired:
-        no_u = jnp.zeros(self.num_uniforms, start.r.dtype)
+        no_u = jnp.full(self.num_uniforms, 0.5, start.r.dtype)
         end, moved = at.end, at.end > start.r
         nothing = missed(end, at.y1, start.status, start.value, at.value1, moved, no_u)
         if not self.num_kinds:

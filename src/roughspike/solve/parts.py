@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.gradients.base import AbstractProgram, Core, Inputs, Known, Local, Params
+from roughspike.paths.uniform import open_uniform
 from roughspike.solve.crossing import Along
 from roughspike.solve.result import NOT_FINITE
 from roughspike.solve.stepping import Cell, Piece
@@ -29,6 +30,7 @@ class GridProgram(AbstractProgram):
     num_saves: int = eqx.field(static=True)
     num_cuts: int = eqx.field(static=True)
     num_uniforms: int = eqx.field(static=True)
+    num_hazards: int = eqx.field(static=True)
     max_events: int = eqx.field(static=True)
     passes: int = eqx.field(static=True)
     noisy: bool = eqx.field(static=True)
@@ -113,6 +115,7 @@ class GridProgram(AbstractProgram):
             event=lambda r, y: self.event(params, cell, r, y),
             transition=lambda r, y, kind, u: self.transition(params, cell, r, y, kind, u),
             uniforms=lambda kind: tables.uniforms[jnp.minimum(core.counts[kind], last), kind],
+            hazards=self.num_hazards,
         )
 
     def draw_uniforms(self, key: Any, dtype: Any) -> jax.Array:
@@ -124,8 +127,7 @@ class GridProgram(AbstractProgram):
         if 0 in shape:
             return jnp.zeros((self.max_events, *shape), dtype)
         keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(self.max_events, dtype=jnp.int32))
-        tiny = float(jnp.finfo(dtype).tiny)
-        return jax.vmap(lambda k: jax.random.uniform(k, shape, dtype, minval=tiny))(keys)
+        return jax.vmap(lambda k: open_uniform(k, shape, dtype))(keys)
 
 
 def breaks(num_kinds: int, max_events: int, num_jumps: int, num_saves: int) -> int:

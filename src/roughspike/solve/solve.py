@@ -138,9 +138,9 @@ class _Sizes(NamedTuple):
 def _solve(
     inputs: Inputs, solver: Any, gradient: AbstractGradient, jumps: Any, sizes: _Sizes, adaptive: Any
 ) -> EventSolution:
-    closed = _closed(inputs.sde, inputs.t0, inputs.y0, inputs.args)
+    hazards, closed = inputs.sde.num_hazards, _closed(inputs.sde, inputs.t0, inputs.y0, inputs.args)
     inputs = eqx.tree_at(lambda x: x.sde, inputs, closed)
-    program = _program(inputs, solver, jumps, sizes, adaptive)
+    program = _program(inputs, solver, jumps, sizes, adaptive, hazards)
     core, records, sensitivities = gradient.run(program, inputs)
     return _solution(core, records, inputs, program, sensitivities)
 
@@ -202,7 +202,7 @@ def _check_shapes(sde: EventSDE, t, y, args, kind, u) -> None:
         raise ValueError(f"transition must return the structure and shapes of y0, {wanted}, got {found}")
 
 
-def _program(inputs: Inputs, solver: Any, jumps: Any, sizes: _Sizes, adaptive: Any) -> EventLoop:
+def _program(inputs: Inputs, solver: Any, jumps: Any, sizes: _Sizes, adaptive: Any, hazards: int) -> EventLoop:
     steps = sizes.steps
     kinds = 0
     if inputs.sde.event is not None:
@@ -222,6 +222,7 @@ def _program(inputs: Inputs, solver: Any, jumps: Any, sizes: _Sizes, adaptive: A
         "num_saves": saves,
         "num_cuts": sizes.cuts,
         "num_uniforms": inputs.sde.num_uniforms,
+        "num_hazards": hazards,
         "max_events": sizes.max_events,
         "noisy": inputs.driver is not None,
     }
