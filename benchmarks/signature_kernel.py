@@ -3,13 +3,15 @@
 64 x 64 trains of 50 spikes of 2 neurons, jump size 0.25, and dense paths; errors are largest relative ones, for trains
 against tol=1e-11, for paths against pysiglib's polynomials of order 12. Approximate losses for many samples: relative
 error of the unbiased squared MMD of 256 and 256 trains of 20 spikes, exact against truncated signatures and landmarks.
-CPU seconds, least of several repeats; `first_call_cpu_s` is tracing, compiling and running.
+CPU seconds, least of several repeats; `first_call_cpu_s` is tracing, compiling and running. Bias: the gradient of
+the MMD of two Poisson neurons in the first one's rate, against differences of means.
 
-    python benchmarks/signature_kernel.py
+    python benchmarks/signature_kernel.py [grams losses dense many bias]
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +22,7 @@ import measure
 import numpy as np
 
 import roughspike as rs
+from roughspike.paths.spikes import Horizon, unchecked
 
 try:
     import pysiglib
@@ -117,6 +120,11 @@ def dense(table: Table) -> None:
         table.add("roughspike float64, dense paths", lambda: rs.SignatureKernel(tol=1e-6).gram(x, y), exact)
     polynomial = lambda: pysiglib.sig_kernel_gram(x, y, method="polynomial", order=4)  # noqa: E731
     table.add("pysiglib float64, polynomial 4, dense paths", polynomial, exact)
+    x, y = (np.cumsum(random.normal(size=(6, 1000, 3)) / np.sqrt(3000), axis=1) for _ in range(2))
+    exact = pysiglib.sig_kernel_gram(x, y, method="polynomial", order=12)
+    with jax.enable_x64(True):
+        table.add("roughspike float64, long paths", lambda: rs.SignatureKernel(tol=1e-6).gram(x, y), exact)
+    table.add("pysiglib float64, polynomial 4, long paths", polynomial, exact)
 
 
 def many(table: Table) -> None:
@@ -144,11 +152,53 @@ def many(table: Table) -> None:
             table.add(f"256 + 256 samples: signature of depth {depth}", run, exact)
 
 
+def poisson(rates: jax.Array, key: jax.Array, n: int, capacity: int = 12) -> rs.SpikeTrain:
+    """Trains on [0, 1], differentiable in the rates; the thresholds at 1 for the horizon term."""
+    thresholds = jnp.cumsum(jax.random.exponential(key, (n, len(rates), capacity), rates.dtype), axis=-1)
+    times = thresholds / rates[None, :, None]
+    spent = rates[None] - jnp.max(jnp.where(times < 1, thresholds, 0), axis=-1)
+    return unchecked(jnp.where(times < 1, times, jnp.inf), 0.0, 1.0, 0.0, Horizon(spent, jnp.ones(spent.shape, bool)))
+
+
+def bias(table: Table, keys: int = 300, n: int = 64, e: float = 0.25) -> None:
+    """d MMD / d (rate of the first neuron) at rates (2, 3), data of rates (3, 2): mean gradients, mean differences."""
+    one, both = jnp.array([2.0]), jnp.array([2.0, 3.0])
+    free = {"jump_size": 0.6, "orders": (4, 5, 1)}
+    filtered = {"jump_size": 0.6, "lift": rs.FilteredLift(tau=0.1, points=20), "orders": (5,)}
+    for name, rates, options in (
+        ("Marcus, one neuron", one, free),
+        ("Marcus, two neurons", both, free),
+        ("PerNeuron, two neurons", both, free | {"lift": rs.PerNeuron()}),
+        ("FilteredLift, two neurons", both, filtered),
+    ):
+        plain = rs.SignatureMMD(rs.SignatureKernel(**options))
+        data = rs.SpikeTrain(np.asarray(poisson(rates[::-1] + (len(rates) == 1), jax.random.key(1), n).times))
+
+        def value(rate, key, loss, rates=rates, data=data):
+            return loss(poisson(rates.at[0].set(rate), key, n), data)
+
+        whole = rs.with_horizon(plain)
+        slope, path = (jax.jit(jax.grad(lambda r, k, f=f: value(r, k, f))) for f in (whole, plain))
+        run = jax.jit(lambda r, k, f=plain: value(r, k, f))
+        rows = [
+            (slope(2.0, k), path(2.0, k), (run(2.0 + e, k) - run(2.0 - e, k)) / (2 * e))
+            for k in jax.random.split(jax.random.key(2), keys)
+        ]
+        rows = np.array(rows, float)
+        gap = rows[:, 0] - rows[:, 2]
+        row = dict(zip(("gradient", "pathwise", "difference"), rows.mean(axis=0).tolist(), strict=True))
+        row |= {"name": name, "bias": gap.mean(), "error_of_bias": gap.std(ddof=1) / np.sqrt(keys)}
+        table.rows.append(row)
+        print(row, flush=True)
+
+
 def main() -> None:
     table = Table()
-    for part in (grams, losses, dense, many):
-        part(table)
-    measure.write("signature_kernel", {"machine": measure.machine(), "rows": table.rows})
+    for part in (grams, losses, dense, many, bias):
+        if len(sys.argv) < 2 or part.__name__ in sys.argv[1:]:
+            part(table)
+    if len(sys.argv) < 2:
+        measure.write("signature_kernel", {"machine": measure.machine(), "rows": table.rows})
 
 
 if __name__ == "__main__":

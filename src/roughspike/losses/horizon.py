@@ -102,11 +102,12 @@ class _PairsWithHorizon(eqx.Module):
         s = spikes.horizon.threshold
         crossing = jnp.where(spikes.horizon.open, s - jax.lax.stop_gradient(s), 0.0)
         longer, full = _with_room(fixed)
-        for k in range(spikes.num_neurons):
+
+        def gains(k: jax.Array) -> jax.Array:
             changed = unchecked(jnp.where(full(k), spikes.t1, longer.times), spikes.t0, spikes.t1)
-            gains = jax.lax.stop_gradient(self.loss.gains(changed, longer, recorded))
-            value = value + jnp.vdot(gains, crossing[:, k])
-        return value
+            return jax.lax.stop_gradient(self.loss.gains(changed, longer, recorded))
+
+        return value + jnp.vdot(jax.lax.map(gains, jnp.arange(spikes.num_neurons)), crossing.T)
 
 
 def _with_room(spikes: SpikeTrain) -> tuple[SpikeTrain, Any]:

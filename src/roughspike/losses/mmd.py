@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from roughspike._types import as_float
+from roughspike._types import as_float, is_concrete
 from roughspike.losses.base import batched, check_pair
 from roughspike.paths.spikes import SpikeTrain, unchecked
 from roughspike.signatures.gram import early
@@ -39,11 +39,9 @@ def signature_mmd(x: Any, y: Any, *, kernel: SignatureKernel | None = None, unbi
     True
     """
     kernel = (SignatureKernel() if kernel is None else kernel).resolved(x, y)
-    within = []
-    for z in (x, y):
-        with early(z, kernel):
-            within.append(_within(kernel.gram(z), unbiased))
-    return within[0] - 2 * jnp.mean(kernel.gram(x, y)) + within[1]
+    if not _same_window(x, y):
+        return _own(kernel, x, unbiased) - 2 * jnp.mean(kernel.gram(x, y)) + _own(kernel, y, unbiased)
+    return _squared(kernel, x, y, unbiased, True)
 
 
 def kernel_score(x: SpikeTrain, y: SpikeTrain, *, kernel: SignatureKernel | None = None) -> Float[Array, ""]:
@@ -115,12 +113,14 @@ def mmd_test(
     0.01
     """
     kernel = (SignatureKernel() if kernel is None else kernel).resolved(x, y)
-    blocks = [[np.asarray(kernel.gram(x), float), np.asarray(kernel.gram(x, y), float)], []]
-    blocks[1] = [blocks[0][1].T, np.asarray(kernel.gram(y), float)]
-    gram = np.block(blocks)
-    n, m = len(blocks[0][0]), len(blocks[1][1])
+    n, m = len(_array(x)), len(_array(y))
     if min(n, m) < 2 or num_permutations < 1:
         raise ValueError(f"a test needs two trains or more on both sides and a permutation, got {n}, {m} trains")
+    if _same_window(x, y):
+        gram = np.asarray(kernel.gram(_joined(x, y)), float)
+    else:
+        corner = np.asarray(kernel.gram(x, y), float)
+        gram = np.block([[np.asarray(kernel.gram(x), float), corner], [corner.T, np.asarray(kernel.gram(y), float)]])
     random = np.random.default_rng(seed)
     order = np.stack([np.arange(n + m), *(random.permutation(n + m) for _ in range(num_permutations))])
     chosen = np.zeros((len(order), n + m))
@@ -175,12 +175,10 @@ class SignatureMMD(eqx.Module):
             raise ValueError("unbiased=True needs two simulated samples or more: pass num_samples=2 or more")
         alone = y.batch_shape[0] > 1 or not self.unbiased
         if self.landmarks is not None:
-            f, g = (kernel.features(z, _evenly(y, self.landmarks)) for z in (x, y))
+            f, g = self._features(kernel, y, x, y)
             rest = _within_features(g, self.unbiased) if alone else 0.0
             return _within_features(f, self.unbiased) - 2 * jnp.vdot(jnp.mean(f, axis=0), jnp.mean(g, axis=0)) + rest
-        with early(y, kernel):
-            rest = _within(kernel.gram(y), self.unbiased) if alone else 0.0
-        return _within(kernel.gram(x), self.unbiased) - 2 * jnp.mean(kernel.gram(x, y)) + rest
+        return _squared(kernel, x, y, self.unbiased, alone)
 
     def gains(self, changed: SpikeTrain, simulated: SpikeTrain, recorded: SpikeTrain) -> Float[Array, "samples"]:
         """What replacing one simulated train by its changed one does to the expectation of the loss, for each train.
@@ -190,12 +188,22 @@ class SignatureMMD(eqx.Module):
         x, y, kernel = self._sides(simulated, recorded)
         changed, n = batched(changed), x.batch_shape[0]
         if self.landmarks is None:
-            change, across = kernel.gram(changed, x) - kernel.gram(x), kernel.gram(changed, y) - kernel.gram(x, y)
+            after, before = jnp.split(kernel.gram(_joined(changed, x), _joined(x, y)), 2)
+            change, across = (after - before)[:, :n], (after - before)[:, n:]
             among = (jnp.sum(change, axis=1) - jnp.diagonal(change)) / max(n - 1, 1)
             return 2 * (among - jnp.mean(across, axis=1)) / n
-        new, old, others = (kernel.features(z, _evenly(y, self.landmarks)) for z in (changed, x, y))
+        new, old, others = self._features(kernel, y, changed, x, y)
         among = ((new - old) @ jnp.sum(old, axis=0) - jnp.sum((new - old) * old, axis=1)) / max(n - 1, 1)
         return 2 * (among - (new - old) @ jnp.mean(others, axis=0)) / n
+
+    def _features(self, kernel: SignatureKernel, recorded: SpikeTrain, *sets: SpikeTrain) -> list[jax.Array]:
+        """Of each set; those of recorded trains once, if they are known."""
+        assert self.landmarks is not None
+        seen, found = _evenly(recorded, self.landmarks), []
+        for z in sets:
+            with early(z, recorded, kernel):
+                found.append(kernel.features(z, seen))
+        return found
 
     def _sides(self, simulated: SpikeTrain, recorded: SpikeTrain) -> tuple[SpikeTrain, SpikeTrain, SignatureKernel]:
         """Both sets with one batch axis and one float type, and the kernel."""
@@ -209,14 +217,62 @@ class SignatureMMD(eqx.Module):
             return x, y, kernel.resolved(y)
 
 
-def _within(gram: jax.Array, unbiased: bool) -> jax.Array:
-    """Mean of a Gram matrix of one set, without its diagonal if unbiased."""
-    n = gram.shape[0]
-    if not unbiased:
-        return jnp.mean(gram)
-    if n < 2:
+def _squared(kernel: SignatureKernel, x: Any, y: Any, unbiased: bool, rest: bool) -> jax.Array:
+    """The squared MMD, `rest` being the term of y alone: a sum over one list of pairs, so one program to compile.
+
+    What is known while a program is traced is computed then.
+    """
+    n, m, value = len(_array(x)), len(_array(y)), None
+    known = rest and is_concrete(y, kernel) and not is_concrete(x)
+    if known:
+        with early(y, kernel):
+            value = _own(kernel, y, unbiased)
+    i, j, own = _own_pairs(n, unbiased)
+    a, b, others = _own_pairs(m, unbiased) if rest and not known else (np.zeros(0, int),) * 3
+    across = np.divmod(np.arange(n * m), m)
+    first = np.concatenate([i, across[0], n + a])
+    second = np.concatenate([j, n + across[1], n + b])
+    weights = np.concatenate([own, np.full(n * m, -2 / (n * m)), others])
+    found = _weighted(kernel, _joined(x, y), first, second, weights)
+    return found if value is None else found + value
+
+
+def _own(kernel: SignatureKernel, x: Any, unbiased: bool) -> jax.Array:
+    """Mean of the kernels of one set, of different trains only if unbiased."""
+    return _weighted(kernel, x, *_own_pairs(len(_array(x)), unbiased))
+
+
+def _weighted(kernel: SignatureKernel, x: Any, first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> jax.Array:
+    found = kernel.pairs(x, None, first, second)
+    return jnp.vdot(jnp.asarray(weights, found.dtype), found)
+
+
+def _own_pairs(n: int, unbiased: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices i <= j, and the weight of each in the mean."""
+    if unbiased and n < 2:
         raise ValueError("unbiased=True needs two trains or more on both sides: pass unbiased=False")
-    return (jnp.sum(gram) - jnp.trace(gram)) / (n * (n - 1))
+    i, j = np.triu_indices(n, int(unbiased))
+    return i, j, np.where(i == j, 1, 2) / (n * (n - 1) if unbiased else n**2)
+
+
+def _same_window(x: Any, y: Any) -> bool:
+    return not isinstance(x, SpikeTrain) or (x.t0, x.t1) == (y.t0, y.t1)
+
+
+def _array(x: Any) -> Any:
+    return x.times if isinstance(x, SpikeTrain) else x
+
+
+def _joined(x: Any, y: Any) -> Any:
+    """Both sets as one, the trains or paths of y after those of x."""
+    a, b = as_float(_array(x)), as_float(_array(y))
+    xp = np if is_concrete(a, b) else jnp
+    axis = 2 if isinstance(x, SpikeTrain) else 1
+    room = max(a.shape[axis], b.shape[axis])
+    options: Any = {"constant_values": np.inf} if isinstance(x, SpikeTrain) else {"mode": "edge"}
+    pad = lambda z: xp.pad(z, [(0, (room - z.shape[axis]) * (k == axis)) for k in range(z.ndim)], **options)  # noqa: E731
+    both = xp.concatenate([pad(a), pad(xp.asarray(b, a.dtype))])
+    return unchecked(both, x.t0, x.t1) if isinstance(x, SpikeTrain) else both
 
 
 def _within_features(features: jax.Array, unbiased: bool) -> jax.Array:

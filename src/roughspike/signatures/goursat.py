@@ -2,7 +2,12 @@
 
 In a rectangle rho is constant, <dx_i, dy_j> or a second difference of a static kernel; edges are Taylor polynomials
 (`tiles.taylor_tile`). The adjoint is the discrete one, exact for the value that is computed: cells in reverse, each the
-transpose of `taylor_tile`, from stored edges. Lanes (pairs of paths) are the last axis. Scales are those of `sweep`.
+transpose of `taylor_tile`, from stored edges. Scales are those of `sweep`.
+
+What runs side by side are lanes (pairs of paths, the last axis) times the rows of a strip: at step t, row r of the
+strip is at column t - r, so that few long paths take as few steps as many short ones. Edges along y are kept by column,
+last column first: those that a step needs are a window of this array, from row 0 to the last, and the step's own take
+their place. Columns outside the grid have rho = 0, which changes nothing.
 """
 
 from __future__ import annotations
@@ -17,42 +22,54 @@ from roughspike.signatures.scales import Scaled, steps_between, steps_of
 from roughspike.signatures.tiles import taylor_end, taylor_tile
 
 
+def goursat(rho: jax.Array, order: int, unit: int = 0, strip: int = 1) -> Scaled:
+    """u at the far corner, (lanes,), for rho of shape (columns of x, columns of y, lanes), `strip` rows at once."""
+    rows, columns, lanes = rho.shape
+    strips = -(-rows // strip)
+    rho = jnp.pad(rho, ((0, strips * strip - rows), (0, strip), (0, 0)))
+    flat = rho.reshape(strips, strip * (columns + strip), lanes)[:, : strip * (columns + strip - 1)]
+    return _goursat(flat.reshape(strips, strip, columns + strip - 1, lanes), order, unit)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def goursat(rho: jax.Array, order: int, unit: int = 0) -> Scaled:
-    """u at the far corner, shape (lanes,), for rho of shape (columns of x, columns of y, lanes)."""
+def _goursat(rho: jax.Array, order: int, unit: int) -> Scaled:
+    """As `goursat`, for rho of shape (strips, rows of a strip, steps, lanes)."""
     return _forward(rho, order, unit, False)[0]
 
 
 def _forward(rho: jax.Array, order: int, unit: int, store: bool) -> tuple[Scaled, tuple[jax.Array, ...]]:
-    """The value, and per cell what `_cell` was given apart from rho."""
-    rows, columns, lanes = rho.shape
-    one, zero = jnp.ones(lanes, rho.dtype), jnp.zeros(lanes, rho.dtype)
+    """The value, and per step what `_cell` was given apart from rho."""
+    strips, rows, steps, lanes = rho.shape
+    columns = steps - rows + 1
+    one, zero = jnp.ones((rows, lanes), rho.dtype), jnp.zeros((rows, lanes), rho.dtype)
     none = tuple(zero for _ in range(order - 1))
     room = lambda shape, count: tuple(jnp.zeros(shape, rho.dtype) for _ in range(count))  # noqa: E731
-    stored = room(rho.shape, store * (2 * order - 1 + 2 * (unit > 0)))
+    stored = room((strips, steps, rows, lanes), store * (2 * order - 1 + 2 * (unit > 0)))
 
-    def row(i: jax.Array, carry: tuple) -> tuple:
+    def row(b: jax.Array, carry: tuple) -> tuple:
         below, _, stored = carry
-        rho_i = _at(rho, i)
 
-        def cell(j: jax.Array, carry: tuple) -> tuple:
+        def cell(t: jax.Array, carry: tuple) -> tuple:
             v, f, scale, above, stored = carry
-            g = [_at(edge, j) for edge in below]
-            column = g.pop() if unit else scale
-            steps, factors = _factors(v, f, scale, column, unit)
-            put = lambda into, value: jax.lax.dynamic_update_slice(into, value[None, None], (i, j, jnp.zeros_like(i)))  # noqa: E731
+            start = steps - 1 - t
+            g = [_window(edge, start, rows) for edge in above]
+            column = scale
+            if unit:
+                inside = t - jnp.arange(rows, dtype=t.dtype)[:, None] < columns
+                column = jnp.where(inside, g.pop(), scale)
+            up, factors = _factors(v, f, scale, column, unit)
+            put = lambda into, value: jax.lax.dynamic_update_slice(into, value[None, None], (b, t, 0, 0))  # noqa: E731
             stored = tuple(map(put, stored, (v, *f, *g, *factors))) if store else ()
-            v, f, g = _cell(v, f, tuple(g), _at(rho_i, j), factors)
-            above = tuple(
-                _put(edge, j, value) for edge, value in zip(above, (*g, column + steps) if unit else g, strict=True)
-            )
+            v, f, g = _cell(v, f, tuple(g), _rho(rho, b, t), factors)
+            edges = (*g, column + up) if unit else g
+            above = tuple(_put(edge, start, value) for edge, value in zip(above, edges, strict=True))
             return v, f, column, above, stored
 
-        v, f, scale, above, stored = jax.lax.fori_loop(0, columns, cell, (one, none, zero, below, stored))
-        return above, Scaled(taylor_end([v, *f]), scale), stored
+        v, f, scale, below, stored = jax.lax.fori_loop(0, steps, cell, (one, none, zero, below, stored))
+        return below, Scaled(taylor_end([v, *f])[-1], scale[-1]), stored
 
-    begin = room((columns, lanes), order - 1 + (unit > 0)), Scaled(one, zero), stored
-    _, value, stored = jax.lax.fori_loop(0, rows, row, begin)
+    begin = room((steps + rows - 1, lanes), order - 1 + (unit > 0)), Scaled(one[0], zero[0]), stored
+    _, value, stored = jax.lax.fori_loop(0, strips, row, begin)
     return value, stored
 
 
@@ -85,41 +102,46 @@ def _forward_rule(rho: jax.Array, order: int, unit: int) -> tuple[Scaled, tuple]
 def _backward_rule(order: int, unit: int, residuals: tuple, cotangent: Scaled) -> tuple[jax.Array]:
     del unit
     rho, stored = residuals
-    rows, columns, _ = rho.shape
-    edges = tuple(jnp.zeros(rho.shape[1:], rho.dtype) for _ in range(order - 1))
+    strips, rows, steps, lanes = rho.shape
+    edges = tuple(jnp.zeros((steps + rows - 1, lanes), rho.dtype) for _ in range(order - 1))
 
     def row(back: jax.Array, carry: tuple) -> tuple:
         below, slope = carry
-        i = rows - 1 - back
-        rho_i = _at(rho, i)
-        ending = jnp.where(i == rows - 1, cotangent.value, 0)  # only the last row's end is the value
+        b = strips - 1 - back
+        last = jnp.zeros((rows, lanes), rho.dtype).at[-1].set(cotangent.value)
+        ending = jnp.where(b == strips - 1, last, 0)  # only the last row's end is the value
 
         def cell(back: jax.Array, carry: tuple) -> tuple:
             v, d_f, above, slope = carry
-            j = columns - 1 - back
-            lower = [_at(_at(s, i), j) for s in stored]
+            t = steps - 1 - back
+            lower = [jax.lax.dynamic_slice(s, (b, t, 0, 0), (1, 1, rows, lanes))[0, 0] for s in stored]
             factors = tuple(lower[2 * order - 1 :])
             one = lambda v, f, g, rho: _cell(v, f, g, rho, factors)  # noqa: E731
             f, g = tuple(lower[1:order]), tuple(lower[order : 2 * order - 1])
-            _, transpose = jax.vjp(one, lower[0], f, g, _at(rho_i, j))
-            v, f, g, d_rho = transpose((v, d_f, tuple(_at(edge, j) for edge in below)))
-            above = tuple(_put(edge, j, value) for edge, value in zip(above, g, strict=True))
-            return v, f, above, jax.lax.dynamic_update_slice(slope, d_rho[None, None], (i, j, jnp.zeros_like(i)))
+            _, transpose = jax.vjp(one, lower[0], f, g, _rho(rho, b, t))
+            v, f, g, d_rho = transpose((v, d_f, tuple(_window(edge, back, rows) for edge in above)))
+            above = tuple(_put(edge, back, value) for edge, value in zip(above, g, strict=True))
+            return v, f, above, jax.lax.dynamic_update_slice(slope, d_rho[None, :, None], (b, 0, t, 0))
 
         start = ending, tuple(ending * (1 / math.factorial(a)) for a in range(1, order)), below, slope
-        _, _, above, slope = jax.lax.fori_loop(0, columns, cell, start)
+        _, _, above, slope = jax.lax.fori_loop(0, steps, cell, start)
         return above, slope
 
-    _, slope = jax.lax.fori_loop(0, rows, row, (edges, jnp.zeros_like(rho)))
+    _, slope = jax.lax.fori_loop(0, strips, row, (edges, jnp.zeros_like(rho)))
     return (slope,)
 
 
-def _at(array: jax.Array, j: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_index_in_dim(array, j, 0, False)
+def _rho(rho: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
+    """Of one step, (rows, lanes)."""
+    return jax.lax.dynamic_slice(rho, (b, 0, t, 0), (1, rho.shape[1], 1, rho.shape[3]))[0, :, 0]
 
 
-def _put(array: jax.Array, j: jax.Array, value: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_index_in_dim(array, value, j, 0)
+def _window(array: jax.Array, start: jax.Array, rows: int) -> jax.Array:
+    return jax.lax.dynamic_slice_in_dim(array, start, rows)
 
 
-goursat.defvjp(_forward_rule, _backward_rule)
+def _put(array: jax.Array, start: jax.Array, value: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(array, value, start, 0)
+
+
+_goursat.defvjp(_forward_rule, _backward_rule)

@@ -65,7 +65,7 @@ def spike_pairs(
     orders: Orders | None,
     scaled: bool,
 ) -> tuple[Scaled, Any]:
-    """k(x[first], y[second]) of trains without ties, and the estimated error; y is x if it is None.
+    """k(x[first], y[second]) of trains, and the estimated error; y is x if it is None.
 
     `weights` are those of time and of a jump.
     """
@@ -74,12 +74,15 @@ def spike_pairs(
     dtype = jnp.result_type(*times)
     weight, size = jnp.asarray(weights[0], dtype), jnp.square(jnp.asarray(weights[1], dtype))
     windows = tuple((train.t0, train.t1) for train in sets)
-    arguments = (tuple(t.astype(dtype) for t in times), weight, size, np.int32(first), np.int32(second))
-    extent = _extent(jax.lax.stop_gradient(arguments[:3]), windows)
+    more = bucket(len(first), 16) - len(first) if is_concrete(times) else 0
+    pairs = (np.pad(np.int32(index), (0, more)) for index in (first, second))
+    arguments = (tuple(t.astype(dtype) for t in times), weight, size, *pairs)
+    tied = ties(*times)
+    extent = _extent(jax.lax.stop_gradient(arguments[:3]), windows, tied)
 
     def values(orders: Orders) -> Callable[[tuple], Scaled]:
-        rows = [_rows(train, dtype, orders.pieces) for train in sets]
-        return lambda arguments: _spike_values((rows, *arguments[1:]), orders, scaled)
+        rows = [_rows(train, dtype, orders.pieces, tied is not False) for train in sets]
+        return lambda arguments: _first(_spike_values((rows, *arguments[1:]), orders, scaled), len(first))
 
     if orders is not None:
         return values(orders)(arguments), sum(estimated_error(extent, orders))
@@ -92,7 +95,22 @@ def spike_pairs(
     return jax.lax.switch(rung, [values(orders) for orders in rungs], arguments), errors[rung]
 
 
-def _extent(arguments: tuple, windows: tuple[tuple[float, float], ...]) -> Extent:
+def ties(*times: Any) -> Any:
+    """Largest number of neurons that spike at one time, traced where times are; False if it is known to be one."""
+    if times[0].shape[1] == 1:
+        return False
+    xp = np if is_concrete(*times) else jnp
+    most = 1
+    for found in times:
+        flat = xp.sort(xp.asarray(jax.lax.stop_gradient(found)).reshape(found.shape[0], -1), axis=-1)
+        index = xp.arange(flat.shape[1])[None]
+        opens = xp.concatenate([xp.ones_like(flat[:, :1], bool), flat[:, 1:] != flat[:, :-1]], axis=-1)
+        first = (np.maximum.accumulate if xp is np else jax.lax.cummax)(xp.where(opens, index, 0), axis=1)
+        most = xp.maximum(most, xp.max(xp.where(xp.isfinite(flat), index - first + 1, 1)))
+    return False if xp is np and most == 1 else most
+
+
+def _extent(arguments: tuple, windows: tuple[tuple[float, float], ...], tied: Any) -> Extent:
     times, weight, size = arguments
     xp = np if is_concrete(arguments) else jnp
     moves, counts = [], []
@@ -104,15 +122,32 @@ def _extent(arguments: tuple, windows: tuple[tuple[float, float], ...]) -> Exten
         moves.append(xp.diff(xp.concatenate([edge[0], flat, edge[1]], axis=-1), axis=-1) * xp.asarray(weight))
         counts.append(xp.sum(xp.isfinite(found), axis=-1))
     length = max(t1 - t0 for t0, t1 in windows) * xp.asarray(weight)
-    return extent_of((moves[0], moves[-1]), (counts[0], counts[-1]), length, xp.asarray(size))
+    return extent_of(
+        (moves[0], moves[-1]), (counts[0], counts[-1]), length, xp.asarray(size), 1 if tied is False else tied
+    )
 
 
-def _rows(train: SpikeTrain, dtype: Any, pieces: int) -> Trains:
+def _rows(train: SpikeTrain, dtype: Any, pieces: int, tied: bool) -> Trains:
     with early(train.times):
-        return _slots(as_float(train.times).astype(dtype), train.t0, train.t1, pieces)
+        times, room = as_float(train.times).astype(dtype), None
+        if is_concrete(times):
+            most = int(np.isfinite(np.asarray(times)).sum(axis=(1, 2)).max(initial=0))
+            room, more = bucket(most + 1, 16) - 1, bucket(len(times), 8) - len(times)
+            times = jnp.asarray(np.pad(times, ((0, more), (0, 0), (0, 0)), constant_values=np.inf))
+        return _slots(times, train.t0, train.t1, pieces, tied, room)
 
 
-_slots = jax.jit(slots_of, static_argnums=(1, 2, 3))
+def bucket(count: int, least: int) -> int:
+    """The next size that programs are compiled for: a multiple of `least`, or of a 16th of the power of 2 below."""
+    step = max(least, 2 ** (max(count, 1).bit_length() - 1) // 16)
+    return -(-max(count, 1) // step) * step
+
+
+def _first(found: Scaled, pairs: int) -> Scaled:
+    return Scaled(*(part[:pairs] for part in found))
+
+
+_slots = jax.jit(slots_of, static_argnums=(1, 2, 3, 4, 5))
 
 
 @jax.jit(static_argnums=(1, 2))
@@ -171,7 +206,7 @@ def _path_values(arguments: tuple, static: AbstractStaticKernel, order: int, pie
     x, y, first, second = arguments
     pairs, cells, unit = first.shape[0], pieces**2 * x.shape[1] * y.shape[1], scale_unit(x.dtype, scaled)
     lanes = min(128, max(8, _MOST_PRODUCTS // cells // 8 * 8), -(-pairs // 8) * 8)
-    blocks = -(-pairs // lanes)
+    blocks, strip = -(-pairs // lanes), _strip(x, y, pieces, lanes)
     rows = lambda index: jnp.pad(index, (0, blocks * lanes - pairs)).reshape(blocks, lanes)  # noqa: E731
 
     @jax.checkpoint
@@ -179,8 +214,15 @@ def _path_values(arguments: tuple, static: AbstractStaticKernel, order: int, pie
         rho = path_products(static, x[index[0]], y[index[1]])
         if pieces > 1:
             rho = jnp.repeat(jnp.repeat(rho / pieces**2, pieces, axis=0), pieces, axis=1)
-        found: Any = goursat(rho, order, unit)
+        found: Any = goursat(rho, order, unit, strip)
         return Scaled(*found)
 
     found = jax.lax.map(block, (rows(first), rows(second)))
     return Scaled(*(part.reshape(-1)[:pairs] for part in found))
+
+
+def _strip(x: jax.Array, y: jax.Array, pieces: int, lanes: int) -> int:
+    """Rows at once. A step costs as much as 300 lanes before it does anything, and a strip of r rows r steps more."""
+    rows, columns = pieces * (x.shape[1] - 1), pieces * (y.shape[1] - 1)
+    best = min(math.sqrt(300 * columns / lanes), 16384 / np.dtype(x.dtype).itemsize / lanes, rows)
+    return -(-rows // max(1, round(rows / max(best, 1))))

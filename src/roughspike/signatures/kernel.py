@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from roughspike._types import as_float
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.signatures.gram import as_matrix, pair_list, path_pairs, spike_pairs
-from roughspike.signatures.lifts import FilteredLift, PerNeuron, scaled_path, ties, without_repeats
+from roughspike.signatures.lifts import FilteredLift, PerNeuron, scaled_path, without_repeats
 from roughspike.signatures.scales import Scaled, quotient, scale_unit, summed
 from roughspike.signatures.static import AbstractStaticKernel, LinearKernel
 from roughspike.signatures.sweep import Orders
@@ -127,12 +127,18 @@ class SignatureKernel(eqx.Module):
         return Gram(as_matrix(values, n, m), jnp.asarray(error, values.dtype), _tolerance(kernel, x))
 
     def pairs(self, x: Any, y: Any, first: np.ndarray, second: np.ndarray) -> Float[Array, "pairs"]:
-        """k(x[first], y[second]) for index arrays of equal length."""
-        kernel = self.resolved(x, y)
-        listed = _pairs(kernel, x, y, np.asarray(first), np.asarray(second))[0]
+        """k(x[first], y[second]) for index arrays of equal length; y is x if it is None."""
+        kernel = self.resolved(x, x if y is None else y)
+        first, second = np.asarray(first), np.asarray(second)
         if not self.normalise:
-            return listed.value
-        return _quotient(listed, _own(kernel, x), _own(kernel, y), first, second)
+            return _pairs(kernel, x, y, first, second)[0].value
+        if y is not None:
+            listed = _pairs(kernel, x, y, first, second)[0]
+            return _quotient(listed, _own(kernel, x), _own(kernel, y), first, second)
+        every, among = np.arange(_count(x)), len(first)
+        found = _pairs(kernel, x, None, np.concatenate([first, every]), np.concatenate([second, every]))[0]
+        listed, own = (Scaled(*(part[cut] for part in found)) for cut in (slice(among), slice(among, None)))
+        return _quotient(listed, own, own, first, second)
 
     def features(self, x: Any, landmarks: Any) -> Float[Array, "n landmarks"]:
         """Nystroem features f with <f(x), f(y)> close to k(x, y), and equal to it if x or y is a landmark.
@@ -198,23 +204,13 @@ def _pairs(kernel: SignatureKernel, x: Any, y: Any, first: np.ndarray, second: n
         return summed(by_neuron, scale_unit(listed.value.dtype, scaled)), error
     weights: tuple[Any, Any] = (kernel.time_weight, kernel.jump_size)
 
-    def lifted(orders: tuple[int, ...] | None) -> tuple[Scaled, Any]:
-        lift = kernel.lift if isinstance(kernel.lift, FilteredLift) else without_repeats
-        other = None if y is None else scaled_path(lift(y), *weights)
-        options: dict[str, Any] = {"static": kernel.static, "tol": tol, "orders": orders, "scaled": scaled}
-        return path_pairs(scaled_path(lift(x), *weights), other, first, second, **options)
-
-    def by_spikes() -> tuple[Scaled, Any]:
+    if isinstance(kernel.static, LinearKernel) and not isinstance(kernel.lift, FilteredLift):
         orders = None if kernel.orders is None else Orders(*kernel.orders)
         return spike_pairs(x, y, first, second, weights=weights, tol=tol, orders=orders, scaled=scaled)
-
-    if not isinstance(kernel.static, LinearKernel) or isinstance(kernel.lift, FilteredLift):
-        return lifted(kernel.orders)
-    tied = ties(x, y)
-    if isinstance(tied, bool):
-        return lifted(None) if tied else by_spikes()
-    typed = lambda found: (found[0], jnp.asarray(found[1], found[0].value.dtype))  # noqa: E731
-    return jax.lax.cond(tied, lambda: typed(lifted(None)), lambda: typed(by_spikes()))
+    lift = kernel.lift if isinstance(kernel.lift, FilteredLift) else without_repeats
+    other = None if y is None else scaled_path(lift(y), *weights)
+    options: dict[str, Any] = {"static": kernel.static, "tol": tol, "orders": kernel.orders, "scaled": scaled}
+    return path_pairs(scaled_path(lift(x), *weights), other, first, second, **options)
 
 
 def _count(x: Any) -> int:

@@ -82,19 +82,3 @@ def without_repeats(spikes: SpikeTrain) -> Float[Array, "samples vertices channe
         return path
     most = int(np.isfinite(np.asarray(spikes.times)).sum(axis=(-2, -1)).max())
     return path[..., : -(-(2 * most + 2) // 16) * 16, :]  # in steps of 16: programs are compiled for few lengths
-
-
-def ties(*trains: SpikeTrain | None) -> bool | jax.Array:
-    """Do two neurons of any train spike at exactly the same time? A traced boolean where times are traced."""
-    found: bool | jax.Array = False
-    for train in trains:
-        if train is None or train.num_neurons == 1:
-            continue
-        xp = np if is_concrete(train.times) else jnp
-        flat = xp.sort(xp.asarray(train.times).reshape(train.times.shape[0], -1), axis=-1)
-        here = xp.any((flat[:, 1:] == flat[:, :-1]) & xp.isfinite(flat[:, 1:]))
-        if xp is np and bool(here):
-            return True
-        if xp is jnp:
-            found = jnp.asarray(here) | found
-    return found

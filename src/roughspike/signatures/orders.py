@@ -42,9 +42,10 @@ class Extent(NamedTuple):
     most: Any  # (2, neurons) largest number of spikes in a train of x and of y
     least: Any  # (2, neurons) smallest
     least_any: Any  # (2, neurons) smallest among trains that have a spike of that neuron
+    together: Any  # largest number of neurons that spike at one time
 
 
-def extent_of(moves: tuple[Any, Any], counts: tuple[Any, Any], length: Any, size: Any) -> Extent:
+def extent_of(moves: tuple[Any, Any], counts: tuple[Any, Any], length: Any, size: Any, together: Any) -> Extent:
     """`Extent` from weighted time moves (trains, slots) and counts (trains, neurons) of both sets."""
     xp = np if is_concrete(moves, counts, length, size) else jnp
     size = xp.asarray(size)
@@ -57,6 +58,7 @@ def extent_of(moves: tuple[Any, Any], counts: tuple[Any, Any], length: Any, size
         xp.stack([xp.max(c, axis=0) for c in counts]),
         xp.stack([xp.min(c, axis=0) for c in counts]),
         xp.stack(some),
+        xp.asarray(together),
     )
 
 
@@ -74,7 +76,9 @@ def estimated_error(extent: Extent, orders: Orders) -> tuple[Any, Any]:
         time = xp.maximum(time, 10 * strips * cut)
     jump = 0.0
     for mine, others in ((0, 1), (1, 0)):
-        there = extent.most[others]
+        ranked = xp.cumsum(-xp.sort(-extent.most[others]))  # spikes of the most active neurons together
+        joint = ranked[xp.minimum(extent.together, ranked.shape[0]) - 1]
+        there = xp.where(extent.together > 1, joint, extent.most[others])
         z = extent.size * there
         for here in (extent.least_any[mine], extent.most[mine]):
             present = xp.minimum(here, extent.most[mine])

@@ -19,14 +19,19 @@ class Trains(NamedTuple):
     """Trains as rows of slots: see `sweep.Slots`; one row per train."""
 
     moves: jax.Array  # (trains, slots)
-    owner: jax.Array  # (trains, slots), -1 where nothing jumps
+    owner: jax.Array  # (trains, slots + 1), of the jump before each move and after the last; -1 none
+    members: jax.Array | None  # (trains, slots + 1, neurons), used in place of the owner where there may be ties
     used: jax.Array  # (trains,)
 
 
-def slots_of(times: jax.Array, t0: float, t1: float, pieces: int = 1) -> Trains:
+def slots_of(
+    times: jax.Array, t0: float, t1: float, pieces: int = 1, tied: bool = False, room: int | None = None
+) -> Trains:
     """Rows of slots from spike times (trains, neurons, capacity): the last slot in use moves to t1.
 
-    `pieces` cuts each time move into equal ones, which changes no kernel and lets fewer coefficients do.
+    `pieces` cuts each time move into equal ones, which changes no kernel and lets fewer coefficients do. With `tied`,
+    spikes of several neurons at one time are one jump, that of the first of their slots. `room` is for how many spikes
+    of a train there is room, if not for as many as in `times`.
     """
     trains, neurons, capacity = times.shape
     flat = times.reshape(trains, -1)
@@ -34,17 +39,46 @@ def slots_of(times: jax.Array, t0: float, t1: float, pieces: int = 1) -> Trains:
     if neurons > 1:
         order = jnp.argsort(jax.lax.stop_gradient(flat), axis=-1)
         flat, owner = jnp.take_along_axis(flat, order, axis=-1), jnp.take_along_axis(owner, order, axis=-1)
+    if room is not None:
+        flat, owner = (_resized(part, room, fill) for part, fill in ((flat, np.inf), (owner, 0)))
     real = jnp.isfinite(flat)
     at = jnp.where(real, flat, t1)
     end = jnp.full_like(at[:, :1], t1)
     moves = jnp.diff(jnp.concatenate([jnp.full_like(end, t0), at, end], axis=-1), axis=-1)
-    owner = jnp.pad(jnp.where(real, owner, -1), ((0, 0), (0, 1)), constant_values=-1)
+    owner, members = jnp.where(real, owner, -1), None
+    if tied and neurons > 1:
+        members = _members(flat, owner, neurons)
+        members = _spaced(members, pieces, 0)
     used = jnp.sum(real, axis=-1, dtype=jnp.int32) + 1
-    if pieces > 1:
-        moves = jnp.repeat(moves / pieces, pieces, axis=-1)
-        last = jnp.arange(moves.shape[-1]) % pieces == pieces - 1
-        owner = jnp.where(last[None], jnp.repeat(owner, pieces, axis=-1), -1)
-    return Trains(moves, owner, used * pieces)
+    moves = jnp.repeat(moves / pieces, pieces, axis=-1) if pieces > 1 else moves
+    return Trains(moves, _spaced(owner, pieces, -1), members, used * pieces)
+
+
+def _resized(rows: jax.Array, room: int, fill: float) -> jax.Array:
+    return jnp.pad(rows[:, :room], ((0, 0), (0, max(0, room - rows.shape[1]))), constant_values=fill)
+
+
+def _spaced(jumps: jax.Array, pieces: int, fill: int) -> jax.Array:
+    """One jump for every slot of a train of which each move is cut: before its first piece; none before all."""
+    spread = [(0, 0, 0)] * jumps.ndim
+    spread[1] = (pieces, 1 + (pieces - 1), pieces - 1)
+    return jax.lax.pad(jumps, jnp.asarray(fill, jumps.dtype), spread)
+
+
+def _members(flat: jax.Array, owner: jax.Array, neurons: int) -> jax.Array:
+    """Spikes of each neuron at the time of a slot, (trains, slots, neurons); none where the slot before has that time.
+
+    `flat` are the sorted times, and `owner` the neurons, negative where there is no spike.
+    """
+    here = (owner[..., None] == jnp.arange(neurons, dtype=owner.dtype)[None, None]).astype(jnp.int32)
+    new = jnp.pad(flat[:, 1:] != flat[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    last = jnp.pad(new[:, 1:], ((0, 0), (0, 1)), constant_values=True)
+    size = flat.shape[-1]
+    index = jnp.where(last, jnp.arange(size, dtype=jnp.int32)[None], size)
+    closing = jax.lax.cummin(index, axis=1, reverse=True)
+    until = jnp.cumsum(here, axis=1)
+    group = jnp.take_along_axis(until, closing[..., None], axis=1) - until + here
+    return jnp.where(new[..., None], group, 0).astype(jnp.int8)
 
 
 def block_lanes(dtype: Any, pairs: int, slots: int, coefficients: int = 0) -> int:
@@ -91,9 +125,7 @@ def _blocks(
     def run(x: Trains, y: Trains, size: jax.Array, first: jax.Array, second: jax.Array) -> Any:
         def block(stored: Stored | None, index: tuple[jax.Array, jax.Array]) -> tuple[Stored | None, tuple]:
             i, j = index
-            left = Slots(x.moves[i].T, x.owner[i].T, jnp.max(x.used[i]))
-            other = y.owner[j].T
-            right = Slots(y.moves[j].T, jnp.where(other < 0, -2, other), jnp.max(y.used[j]))
+            left, right = _slots(x, i, 0), _slots(y, j, 1)
             kernel, stored = forward(left, right, size, orders, unit, stored)
             if stored is None:
                 return stored, (kernel, ())
@@ -105,6 +137,14 @@ def _blocks(
 
     found = run(x, y, size, first, second)
     return jax.tree.map(lambda part: part.reshape(blocks * lanes, *part.shape[2:])[:pairs], found)
+
+
+def _slots(trains: Trains, index: jax.Array, side: int) -> Slots:
+    """Some trains as lanes; no negative owner of one side is that of the other."""
+    owner = trains.owner[index].T
+    members = None if trains.members is None else jnp.moveaxis(trains.members[index], 0, -1)
+    moves = jnp.pad(trains.moves[index].T, ((1, 1), (0, 0)))
+    return Slots(moves, jnp.where(owner < 0, owner - 8 * side, owner), members, jnp.max(trains.used[index]))
 
 
 def _forward_rule(
@@ -125,7 +165,7 @@ def _backward_rule(orders: Orders, scaled: bool, residuals: Any, cotangent: Any)
         dx = add(x, first, slopes[0]) if wanted.x else None
         dy = add(y, second, slopes[1]) if wanted.y else None
         dsize = jnp.vdot(cotangent, slopes[2]) if wanted.size else None
-    return Trains(dx, None, None), Trains(dy, None, None), dsize, None, None  # pyright: ignore[reportArgumentType]
+    return Trains(dx, None, None, None), Trains(dy, None, None, None), dsize, None, None  # pyright: ignore[reportArgumentType]
 
 
 pair_kernels.defvjp(_forward_rule, _backward_rule, symbolic_zeros=True)

@@ -68,34 +68,40 @@ def total(terms: Sequence[jax.Array]) -> jax.Array:
 class JumpMap(eqx.Module):
     """Equation (1) for Chebyshev edges v + sum_k f_k phi_k, phi_k(s) = T_k(2 s - 1) - T_k(-1) for k = 1 .. P - 1.
 
-    With one matrix for the edge itself and one for the other,  top - f = A f + B g + c v,  right - g = A g + B f + c v.
-    Small matrices are written out number by number, which runs faster; large ones would take long to compile.
+    With one matrix for the edge itself and one for the other,  top - f = A f + B g + c v,  right - g = A g + B f + c v;
+    a last row of (A, B, c) is what the far corner gains. Small matrices are written out number by number, which runs
+    faster; large ones would take long to compile.
     """
 
-    rows: tuple[tuple[Float[Array, ""], ...], ...]  # of the matrix (A, B, c)
-    matrix: Float[Array, "modes inputs"]
+    matrix: Float[Array, "modes_and_corner inputs"]
+    written_out: bool = eqx.field(static=True)
 
     def __init__(self, rho: jax.Array, order: int):
         powers = rho ** jnp.arange(1, _TERMS, dtype=rho.dtype)
         own, other, corner = (jnp.tensordot(powers, jnp.asarray(s, rho.dtype), 1) for s in jump_series(order))
-        self.matrix = jnp.concatenate([own, other, corner[:, None]], axis=1)
-        self.rows = tuple(tuple(row) for row in self.matrix) if order <= _UNROLLED else ()
+        modes = jnp.concatenate([own, other, corner[:, None]], axis=1)
+        self.matrix = jnp.concatenate([modes, 2 * jnp.sum(modes[::2], axis=0, keepdims=True)])
+        self.written_out = order <= _UNROLLED
 
     def __call__(
-        self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], active: jax.Array
-    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-        """Upper edges; where not `active`, rho is 0 and the edges pass unchanged."""
-        return self._edge(v, f, g, active), self._edge(v, g, f, active)
+        self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], column: jax.Array
+    ) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
+        """What the upper edges gain, and the far corner. `column`, any index of at least 0, is that of the loop around.
 
-    def _edge(
-        self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], active: jax.Array
-    ) -> tuple[jax.Array, ...]:
-        inputs = (*f, *g, v)
-        if self.rows:
-            gains = [total([w * edge for w, edge in zip(row, inputs, strict=True)]) for row in self.rows]
-        else:
-            gains = list(jnp.matmul(self.matrix, jnp.stack(inputs), precision="highest"))
-        return tuple(value + jnp.where(active, gain, 0) for value, gain in zip(f, gains, strict=True))
+        Numbers of the matrix are read at an index that the compiler cannot know to be fixed: otherwise it would read
+        each of them before the loop, by a small program of its own, which takes longer to compile than all the rest.
+        """
+        if not self.written_out:
+            along = jnp.matmul(self.matrix, jnp.stack([*f, *g, v]), precision="highest")
+            across = jnp.matmul(self.matrix[:-1], jnp.stack([*g, *f, v]), precision="highest")
+            return list(along[:-1]), list(across), along[-1]
+        start = jnp.minimum(column, 0).astype(jnp.uint32)
+        rows, inputs = self.matrix.shape
+        flat = jax.lax.dynamic_slice(self.matrix.reshape(-1), (start,), (rows * inputs,))
+        weights = [[flat[inputs * r + c] for c in range(inputs)] for r in range(rows)]
+        gain = lambda row, edges: total([w * edge for w, edge in zip(row, edges, strict=True)])  # noqa: E731
+        along = [gain(row, (*f, *g, v)) for row in weights]
+        return along[:-1], [gain(row, (*g, *f, v)) for row in weights[:-1]], along[-1]
 
 
 def rise(modes: Sequence[jax.Array]) -> jax.Array:
