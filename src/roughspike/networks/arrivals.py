@@ -19,7 +19,7 @@ def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int) -> jax.Arr
     Shape (steps, pre, 2 lanes), i first. Any number of spikes of a channel may fall in a step. Differentiable in times.
     """
     _, pre, lanes = times.shape
-    n, on = _steps_of(times, decay, h, steps)
+    n, on = steps_of(times, decay, h, steps)
     rows, columns = (jax.lax.broadcasted_iota(jnp.int32, times.shape, axis) for axis in (1, 2))
     pairs = jnp.zeros((steps, pre, 2 * lanes), times.dtype)
     for k, x in enumerate(on):
@@ -37,7 +37,7 @@ def delayed_synapses(
     capacity, pre, lanes = times.shape
     post = weights.shape[1]
     arrival = times[:, :, None, :] + delays[None, :, :, None]
-    n, on = _steps_of(arrival, decay, h, steps)
+    n, on = steps_of(arrival, decay, h, steps)
     shape = (capacity, pre, post, lanes)
     rows, columns = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (2, 3))
     zeros = jnp.zeros((steps, post, lanes), times.dtype)
@@ -67,7 +67,7 @@ def delay_fractions(fractions: tuple[jax.Array, ...], delays: jax.Array, h: floa
     return tuple(moved(x, late) for x in fractions for late in (0, 1))
 
 
-def _steps_of(times: jax.Array, decay: Decay, h: float, steps: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def steps_of(times: jax.Array, decay: Decay, h: float, steps: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The step of each time (`steps` for none), and what a spike there adds to i and v at the end of it."""
     ratio = times / h
     snap = 1e-3 if times.dtype == jnp.float32 else 1e-9  # a time on the grid, up to rounding, ends a step

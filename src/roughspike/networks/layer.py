@@ -52,13 +52,14 @@ class Given(NamedTuple):
 
 
 class Scanned(NamedTuple):
-    """Fractions of each slot, running counts and v at the ends of steps, (steps, post, lanes); end, flags.
+    """Fractions of each slot, running counts and v at the ends of steps, (steps, post, lanes); total count, end, flags.
 
     Slots are separate arrays, as XLA does not vectorise what computes a concatenation.
     """
 
     fractions: tuple[jax.Array, ...]
     counts: jax.Array
+    total: jax.Array
     membrane: jax.Array | None
     end: Any
     flags: jax.Array
@@ -103,12 +104,12 @@ def _inputs(given: Given) -> _Inputs:
 def _scan(plan: Plan, body: Any, given: Given) -> tuple[Scanned, Any]:
     shape = given.start.v.shape
     none = jnp.zeros(shape, jnp.int32)
-    (end, _, flags), (fractions, counts, membrane, kept) = jax.lax.scan(
+    (end, total, flags), (fractions, counts, membrane, kept) = jax.lax.scan(
         body, (given.start, none, none), _inputs(given), length=_steps(given)
     )
     finite = jnp.isfinite(sum(jax.tree.leaves(end)[1:], jax.tree.leaves(end)[0]))
     flags = flags | jnp.where(finite, 0, NOT_FINITE).astype(jnp.int32)
-    return Scanned(fractions, counts, membrane, end, flags), kept
+    return Scanned(fractions, counts, total, membrane, end, flags), kept
 
 
 def _steps(given: Given) -> int:

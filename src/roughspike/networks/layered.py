@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from roughspike._types import SPIKE_BUFFER_FULL, Result
-from roughspike.networks.arrivals import delay_fractions, delayed_synapses, input_pairs
+from roughspike.networks.arrivals import delay_fractions, delayed_synapses, input_pairs, steps_of
 from roughspike.networks.decay import decay_polynomials
 from roughspike.networks.feedforward import FeedForward, Layer
 from roughspike.networks.kinds import Escape, Leaky, LeakyCoefficients, Threshold
 from roughspike.networks.lanes import Noise, can_spike, draw_noise
 from roughspike.networks.layer import Given, Plan, Scanned, run_layer, scan_layer
+from roughspike.networks.listed import Spikes, deliver, worth_listing
 from roughspike.networks.means import half_means
 from roughspike.networks.options import Options
 from roughspike.networks.solution import Solution, undeclared_noise
@@ -94,7 +95,7 @@ def _run(
     given = Given(co, decay, drive=drive, start=start, normals=normals, log_u=log_u, **reached)
     scanned: Scanned = (scan_layer if options.forward_mode else run_layer)(plan, given)
     if log_u is not None:
-        horizon = scanned.end.s, can_spike(scanned.end, scanned.counts[-1], log_u)
+        horizon = scanned.end.s, can_spike(scanned.end, scanned.total, log_u)
         flags = scanned.flags | undeclared_noise(neuron)
         scanned = scanned._replace(flags=flags)
     return Ran(scanned, v0, horizon)
@@ -110,6 +111,9 @@ def _reach(layer: Layer, decay: Any, inputs: Any, before: Scanned | None, option
             return {**found, "direct": (zeros, zeros)}
         if delays is None or delays.ndim < 2:
             times = inputs if delays is None else inputs + jnp.broadcast_to(delays, inputs.shape[1])[None, :, None]
+            if not options.forward_mode and worth_listing(times.shape[0], weights, options.steps):
+                n, on = steps_of(times, decay, options.h, options.steps)
+                return {**found, "direct": deliver(options.steps, weights, Spikes(*on, n))}
             return {**found, "weights": weights, "pairs": input_pairs(times, decay, options.h, options.steps)}
         times = inputs
     elif delays is None:
@@ -131,8 +135,8 @@ def assemble(network: FeedForward, ran: list[Ran], options: Options) -> Solution
             traces.append(_lead(jnp.moveaxis(jnp.concatenate([start[None], out.membrane]), 0, -1), options))
         if not layer.spikes:
             continue
-        times, counts = gather_times(jnp.stack(out.fractions, 1), out.counts, options.capacity, 0.0, options.h)
-        most = jnp.max(counts, axis=0)
+        times = gather_times(jnp.stack(out.fractions, 1), out.counts, options.capacity, 0.0, options.h)[0]
+        most = jnp.max(out.total, axis=0)
         flags = flags | jnp.where(most > options.capacity, SPIKE_BUFFER_FULL, 0).astype(jnp.int32)
         needed = jnp.maximum(needed, most)
         end = None if horizon is None else Horizon(*(_lead(x, options) for x in horizon))
