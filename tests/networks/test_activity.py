@@ -41,7 +41,7 @@ def descend():
             spiking = jnp.where(jnp.isfinite(times), jnp.sin(times), 0.0).sum()
             return (optax.apply_updates(weights, updates), state), (value, counts, spiking)
 
-        return jax.lax.scan(body, (weights, optimiser.init(weights)), None, length=60)[1]
+        return jax.lax.scan(body, (weights, optimiser.init(weights)), None, length=200)[1]
 
     yield lambda factor: jax.tree.map(np.asarray, run(factor))
 
@@ -50,14 +50,15 @@ def test_a_dead_network_comes_to_life(descend):
     value, counts, spiking = descend(0.02)
     assert all(x[0].sum() == 0 for x in counts) and spiking[0] == 0  # no spike, so no loss of spikes has a gradient
     assert all((x[-1].mean(axis=0) > 0).all() for x in counts)  # and now every neuron of both layers spikes
-    assert 0.9 < value[0] / 2 < 1.0 and value[-1] < 0.05 * value[0]
+    assert 0.9 < value[0] / 2 < 1.0 and value[-1] < 1e-3
 
 
 def test_a_busy_network_calms_down_and_stays_alive(descend):
-    value, counts, _ = descend(4.0)
+    value, counts, _ = descend(2.0)
     busy = [(x > HIGH).mean(axis=(1, 2)) for x in counts]
-    assert all(share[0] > 0.3 for share in busy) and all(share[-1] < 0.3 * share[0] for share in busy), busy
-    assert value[-1] < 0.3 * value[0]
+    assert all(share[0] > 0.6 and share[-1] < 0.2 for share in busy)
+    assert all((x[-1].mean(axis=0) > 0).all() for x in counts)
+    assert value[-1] < 0.2 * value[0]
 
 
 def test_complaints_name_the_argument_and_the_remedy():
