@@ -3,8 +3,8 @@
 One step = forward, backward and Adam, from input spike times to new weights, float32; leaky readout, cross-entropy of
 its mean voltage. 5-120-3 with a batch of 150 and 150 steps of 0.3 ms; 700-256-20 with a batch of 64 and 200 steps of
 0.5 ms. Exact: hard threshold; escape rate with diffusion (noise drawn in the step). The surrogate is the fastest
-of the four ways in which `surrogate.py` writes it. All in one process, least CPU time of several repeats in turn;
-temporary memory and compile time are those of the compiled program.
+of the four ways in which `roughspike.recipe.published.surrogate` writes it. All in one process, least CPU time of
+several repeats in turn; temporary memory and compile time are those of the compiled program.
 
     python benchmarks/layered.py [--quick]
 """
@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import measure
 import optax
-import surrogate
 
 import roughspike as rs
 from roughspike.paths.spikes import unchecked
+from roughspike.recipe.published import surrogate
 
 TASKS = {
     "5-120-3": {"sizes": (5, 120, 3), "batch": 150, "steps": 150, "dt": 0.3e-3, "spikes": 1, "gain": 1.0},

@@ -21,6 +21,7 @@ PAGES = [
             "signature-kernel",
             "from-diffrax",
             "networks",
+            "training",
             "recurrent-networks",
             "what-a-kernel-sees",
             "cadlag-and-marcus",

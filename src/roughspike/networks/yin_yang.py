@@ -35,7 +35,7 @@ def yin_yang(num_samples: int, seed: int = 42) -> tuple[Float[np.ndarray, "sampl
         labels[k] = random.randint(3)
         while True:
             x, y = random.rand(2) * 2.0 * _R_BIG
-            if np.hypot(x - _R_BIG, y - _R_BIG) <= _R_BIG and _class_of(x, y) == labels[k]:
+            if np.hypot(x - _R_BIG, y - _R_BIG) <= _R_BIG and class_of(x, y) == labels[k]:
                 break
         features[k] = x, y, 1.0 - x, 1.0 - y
     return features, labels
@@ -67,7 +67,7 @@ def latency_code(features: np.ndarray, t1: float, latest: float, bias: bool = Tr
     return SpikeTrain(times[..., None], 0.0, t1)
 
 
-def _class_of(x: float, y: float) -> int:
+def class_of(x: float, y: float) -> int:
     """2: one of the dots; 1 and 0: the halves, each with a bulge of the other's side."""
     right, left = np.hypot(x - 1.5 * _R_BIG, y - _R_BIG), np.hypot(x - 0.5 * _R_BIG, y - _R_BIG)
     if right < _R_SMALL or left < _R_SMALL:

@@ -1,0 +1,84 @@
+"""The Yin-Yang recipes: a tiny run of each from settings to figures, and the gradients that they compare."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from roughspike.recipe.published import surrogate, yin_yang, yin_yang_nets, yin_yang_noise, yin_yang_train
+from roughspike.recipe.reproduce_context import Context
+from roughspike.recipe.reproduce_plan import load_recipe
+
+pytestmark = pytest.mark.plain
+
+TINY = {"batch": 20, "epochs": 1, "max_spikes": 4, "t1": 48e-3, "dt": 3e-3, "slots": 1}
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """40 samples in place of the published split."""
+
+    def load(settings):
+        data = yin_yang_nets.Data(*yin_yang_nets.encode(settings, *yin_yang_nets.rs.yin_yang(40, 42)))
+        return dict.fromkeys(("train", "validation", "test"), data)
+
+    monkeypatch.setattr(yin_yang_train, "load", load)
+    monkeypatch.setattr(yin_yang_train, "_MAP", 9)
+
+
+def tiny(name, **common):
+    settings = load_recipe(name).settings
+    return settings | {"common": settings["common"] | TINY | common}
+
+
+@pytest.mark.slow
+def test_a_tiny_run_of_the_deterministic_recipe(few, tmp_path):
+    settings = tiny("yin-yang")
+    first = settings["variants"]["first"] | {"sizes": [5, 6, 3], "epochs": 2}
+    settings["variants"] = {"first": first}
+    yin_yang.run(settings, Context(tmp_path, [0, 1], shown=False))
+    rows = Context(tmp_path, [0, 1]).rows
+    row = rows["first-seed0"]
+    assert row["epochs"] == 2 and 0 <= row["test"] <= 100 and row["cpu_seconds"] > 0 and row["spikes"] > 0
+    assert row["curve"][1][2] != row["curve"][0][2]  # the loss moves
+    assert {len(line) for line in row["map"]} == {9} and row["map"][0][0] == "." and row["map"][4][4] != "."
+    assert rows["first-seed1"]["curve"][0][2] != row["curve"][0][2] and "map" not in rows["first-seed1"]
+    outcome = yin_yang.show(settings, rows)
+    assert outcome.table[0]["seeds"] == 2 and outcome.verdicts[0].met is False
+    assert set(outcome.figures) == {"learning", "classes", "raster"}
+
+
+@pytest.mark.slow
+def test_a_tiny_run_of_the_noisy_recipe(few, tmp_path):
+    settings = tiny("yin-yang-noise", sizes=[5, 6, 3], dt=6e-3)
+    settings["levels"] = {"broad": settings["levels"]["broad"]}
+    settings["methods"] = {"surrogate": settings["methods"]["surrogate"] | {"epochs": [1]}}
+    yin_yang_noise.run(settings, Context(tmp_path, [0], shown=False))
+    rows = Context(tmp_path, [0]).rows
+    assert set(rows) == {"surrogate-without-epochs1-seed0"}
+    assert 0 <= rows["surrogate-without-epochs1-seed0"]["under"]["broad"] <= 100
+    outcome = yin_yang_noise.show(settings | {"expected": []}, rows)
+    assert [line["trained"] for line in outcome.table] == ["surrogate, without noise"]
+
+
+def test_forced_spikes_have_the_derivative_of_the_surrogate_network():
+    c = surrogate.constants(20e-3, 5e-3, 1e-3)
+    current = jr.normal(jr.key(0), (30, 4, 2)) + 1.0
+    spikes, v = surrogate._scan(c, current)
+    on = jr.normal(jr.key(1), spikes.shape)
+    found = jax.grad(lambda x: jnp.sum(on * surrogate.forced(c, x, spikes, v)))(current)
+    known = jax.grad(lambda x: jnp.sum(on * surrogate._scan(c, x)[0]))(current)  # by JAX, through the scan
+    assert spikes.sum() > 10 and np.allclose(found, known, rtol=1e-4, atol=1e-6)
+
+
+def test_shipped_settings_are_complete():
+    for name in ("yin-yang", "yin-yang-delays"):
+        settings = load_recipe(name).settings
+        for variant in settings["variants"].values():
+            merged = settings["common"] | variant
+            weights = yin_yang_nets.first_weights(merged, 0)
+            assert weights["hidden"].shape == (merged["sizes"][0], merged["sizes"][1])
+            delays = yin_yang_nets.delays_of(weights)
+            assert all(np.all(np.asarray(d) > 0) for d in delays if d is not None)
+            assert (delays[0] is not None) == (merged["delays"] != "none") and variant["label"]
