@@ -12,6 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roughspike import parallel as parallel
     from roughspike._types import Result as Result
     from roughspike._types import SimulationError as SimulationError
     from roughspike.currents.base import Constant as Constant
@@ -212,10 +213,14 @@ _HOME = {
     "write_report": "report.page",
 }
 
-__all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+_ROOMS = ("parallel",)  # used by its own name, `rs.parallel.mesh()`
+
+__all__ = [*_HOME, *_ROOMS]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"roughspike.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'roughspike' has no attribute {name!r}; public names: {', '.join(sorted(_HOME))}")
     value = getattr(importlib.import_module(f"roughspike.{_HOME[name]}"), name)
@@ -224,7 +229,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME, "__version__"])
+    return sorted([*__all__, "__version__"])
 
 
 class _Package(types.ModuleType):

@@ -13,7 +13,7 @@ import pytest
 
 import roughspike as rs
 
-NAMES = sorted(rs.__all__)
+NAMES = sorted(rs._HOME)
 HEAVY = ("jax", "numpy", "scipy", "equinox", "optax", "matplotlib", "nemos", "nitime")
 
 
@@ -50,6 +50,11 @@ def test_importable_and_documented(name: str):
             assert inspect.getdoc(member), f"{name}.{attribute} has no docstring"
 
 
+def test_a_room_used_by_its_name():
+    for room in rs._ROOMS:
+        assert inspect.ismodule(getattr(rs, room)) and inspect.getdoc(getattr(rs, room))
+
+
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(AttributeError, match="no attribute 'SpikeTrian'; public names: .*SpikeTrain"):
         rs.SpikeTrian  # noqa: B018
@@ -70,4 +75,4 @@ def test_type_checker_sees_the_same_table():
         for alias in node.names:
             assert alias.asname == alias.name, f"write `import {alias.name} as {alias.name}` to re-export it"
             seen[alias.name] = node.module.removeprefix("roughspike.")
-    assert seen == rs._HOME
+    assert seen == rs._HOME | dict.fromkeys(rs._ROOMS, "roughspike")

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import optax
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
+from roughspike import parallel
 from roughspike._types import default_float
 from roughspike.fit.trainable import Trainable
 
@@ -73,11 +75,12 @@ def advance(
     state: State,
     stop: jax.Array,
     size: int,
+    mesh: Mesh | None = None,
 ) -> tuple[State, Chunk]:
     """Train until `stop` updates are applied, at most `size` of them here, or until something is not finite.
 
     `stop` is traced, so this compiles once however the run is cut into chunks, and the arithmetic of a step does not
-    depend on the cut: step k uses the key `fold_in(key, k)`.
+    depend on the cut: step k uses the key `fold_in(key, k)`. All devices of a mesh hold the whole state.
     """
     first = state.step
     empty = jnp.full(size, jnp.nan, default_float())
@@ -107,16 +110,24 @@ def advance(
         kept = jax.tree.map(lambda old, new: jnp.where(chunk.failed, old, new), now, after)
         return kept, chunk
 
-    return lax.while_loop(go_on, one_step, (state, Chunk(empty, empty, jnp.asarray(False), quiet)))
+    begin = state, Chunk(empty, empty, jnp.asarray(False), quiet)
+    return parallel.whole(lax.while_loop(go_on, one_step, begin), mesh)
 
 
 @eqx.filter_jit
 def scores(
-    loss: Any, trainable: Trainable, model: Any, prepared: tuple[Any, ...], key: jax.Array, free: dict[str, jax.Array]
+    loss: Any,
+    trainable: Trainable,
+    model: Any,
+    prepared: tuple[Any, ...],
+    key: jax.Array,
+    free: dict[str, jax.Array],
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """Score of the model at `free` on each of the prepared data sets, always with the same key."""
     now = trainable.to_model(free, model)
-    return jnp.stack([_scalar(loss.score(now, p, jr.fold_in(key, _SCORE_STREAM))) for p in prepared])
+    found = jnp.stack([_scalar(loss.score(now, p, jr.fold_in(key, _SCORE_STREAM))) for p in prepared])
+    return parallel.whole(found, mesh)
 
 
 def _scalar(value: Any) -> jax.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from typing import Any
 
 import jax
@@ -38,6 +40,11 @@ def configuration(
         "versions": fingerprint.versions(),
         "platform": fingerprint.machine(),
     }
+
+
+def numbered(identity: dict[str, Any]) -> dict[str, int]:
+    """An identity as whole numbers, for processes to compare."""
+    return {name: zlib.crc32(json.dumps(value, sort_keys=True).encode()) for name, value in identity.items()}
 
 
 def _is_named(node: Any) -> bool:

@@ -14,11 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
+from roughspike import parallel
 from roughspike.fit.advance import Chunk, State, advance, scores, start_state
 from roughspike.fit.checkpoint import Checkpoint, Record
+from roughspike.fit.devices import ALIKE, lost, share
 from roughspike.fit.history import extended
-from roughspike.fit.identity import configuration, identify
+from roughspike.fit.identity import configuration, identify, numbered
 from roughspike.fit.interrupt import Interrupt
 from roughspike.fit.progress import Progress
 from roughspike.fit.result import FitResult, score_name
@@ -66,6 +69,7 @@ def fit(
     learning_rate: float = 0.05,
     num_samples: int | None = None,
     windows_per_step: int | None = None,
+    mesh: Mesh | None = None,
 ) -> FitResult:
     """Fit a model to recorded spikes by stochastic gradient descent.
 
@@ -98,6 +102,9 @@ def fit(
       With `windows`, which must then be equally long, each is simulated so many times from the state in which the
       recorded spikes before it leave the neuron: give many short ones, `windows=train.split(0.05)`.
     - `windows_per_step`: how many of these windows, drawn anew, a step simulates; None for all.
+    - `mesh`: devices to share the work out over, `rs.parallel.mesh()`: samples of a loss that simulates, particles or
+      trials of a likelihood. The result is that of one device up to rounding; a checkpoint can be resumed on any
+      number of devices. In a run of several processes all of them call `fit` alike, and the first one writes.
 
     **Returns** a `FitResult`. **Raises** ValueError for arguments that do not go together, naming the remedy.
     """
@@ -110,21 +117,33 @@ def fit(
     rule = _default_optimiser(learning_rate, steps) if optimiser is None else optimiser
     start = start_state(chosen, cell, rule)
     config = configuration(cell, loss, start, steps, dt, key, optimiser is None, learning_rate)
-    prepared = _prepare(loss, cell, data, windows, held_out, dt)
+    devices = None if mesh is None else parallel.checked(mesh)
+    shared = share(loss, devices)
+    prepared = parallel.place(_prepare(shared, cell, data, windows, held_out, dt), devices)
     file = None
-    if checkpoint is not None:
+    if checkpoint is not None or parallel.several_processes(devices):
         identity = identify(cell, loss, chosen, start, config, data, windows, held_out)
-        file = Checkpoint(checkpoint, identity, config["versions"])
-    job = _Job(cell, loss, chosen, rule, _on_device(cell), prepared, key, steps, chunk, patience)
+        parallel.check_same(numbered(identity | {"resume": resume, "chunk": chunk}), devices, ALIKE)
+        file = None if checkpoint is None else Checkpoint(checkpoint, identity, config["versions"])
+    model = parallel.place(_on_device(cell), devices)
+    job = _Job(cell, shared, chosen, rule, model, prepared, key, steps, chunk, patience, devices)
     run = _Run.begin(job, file, start, resume)
-    bar = Progress(steps, int(run.state.step), progress, score_name(config))
+    first = int(run.state.step)
+    parallel.check_same({"step of the checkpoint": first}, devices, "put it in a folder that all of them can read")
+    run.state = parallel.place(run.state, devices)
+    bar = Progress(steps, first, progress and parallel.first_process(devices), score_name(config))
     status = _train(job, run, file, bar, callback)
     return FitResult(
-        model=chosen.to_model(job.kept(run), cell),
+        model=chosen.to_model(parallel.take(job.kept(run), devices), cell),
         history=run.record.history,
         status=status,
         trainable=chosen.names,
-        config={**config, "compile_seconds": run.compile_seconds, "patience": patience, "chunk": chunk},
+        config={
+            **config,
+            "compile_seconds": run.compile_seconds,
+            "patience": patience,
+            "chunk": chunk,
+        },
         data=data,
         windows=windows,
         held_out=held_out,
@@ -145,19 +164,21 @@ class _Job:
     steps: int
     chunk: int
     patience: int | None
+    mesh: Mesh | None = None
 
     def advance(self, state: State, stop: int) -> tuple[State, Chunk]:
         """Train until `stop` updates are applied."""
         bound = jnp.asarray(stop, jnp.int32)
         data = self.prepared[0]
         result = advance(
-            self.loss, self.trainable, self.optimiser, self.model, data, self.key, state, bound, self.chunk
+            self.loss, self.trainable, self.optimiser, self.model, data, self.key, state, bound, self.chunk, self.mesh
         )
         return jax.block_until_ready(result)
 
     def scores(self, free: dict[str, jax.Array]) -> tuple[float, float]:
         """Training and held-out score; NaN where there is no held-out data."""
-        found = np.asarray(scores(self.loss, self.trainable, self.model, self.prepared, self.key, free), np.float64)
+        found = scores(self.loss, self.trainable, self.model, self.prepared, self.key, free, self.mesh)
+        found = np.asarray(found, np.float64)
         return float(found[0]), float(found[1]) if len(found) > 1 else float("nan")
 
     def kept(self, run: _Run) -> dict[str, jax.Array]:
@@ -182,7 +203,7 @@ class _Run:
         found = None
         if file is not None and resume:
             found = file.read(start)
-        elif file is not None:
+        elif file is not None and parallel.first_process(job.mesh):
             file.set_aside()
         if found is not None:
             return _Run(*found)
@@ -230,7 +251,7 @@ def _train(job: _Job, run: _Run, file: Checkpoint | None, bar: Progress, callbac
         try:
             _compile(job, run)
             while (first := int(run.state.step)) < job.steps and not run.exhausted(job):
-                if interrupt.asked:
+                if parallel.any_process(interrupt.asked, job.mesh):
                     return _say(bar, f"interrupted at step {first}" + _best(job, run))
                 begin = time.process_time()
                 # chunks end at multiples of `chunk`, wherever the run was resumed
@@ -244,19 +265,25 @@ def _train(job: _Job, run: _Run, file: Checkpoint | None, bar: Progress, callbac
                     warnings.warn(status, stacklevel=3)
                     return status
                 run.add_score(stop, train, held_out)
-                complaint = file.write(run.state, run.record) if file is not None else None
+                writes = file is not None and parallel.first_process(job.mesh)
+                complaint = file.write(run.state, run.record) if writes else None
                 if complaint:
                     warnings.warn(complaint, stacklevel=3)
                 loss, norm = (float(run.record.history[name][-1]) for name in ("loss", "gradient_norm"))
                 bar.update(stop, loss, norm, held_out)
                 if callback is not None:
-                    model = job.trainable.to_model(run.state.free, job.cell)
+                    model = job.trainable.to_model(parallel.take(run.state.free, job.mesh), job.cell)
                     snapshot = Snapshot(stop, job.steps, loss, norm, train, held_out, model)
-                    if _call(callback, snapshot, interrupt) is True:
+                    if parallel.any_process(_call(callback, snapshot, interrupt) is True, job.mesh):
                         return _say(bar, f"stopped by the callback at step {stop}" + _best(job, run))
             if int(run.state.step) < job.steps:
                 return _say(bar, f"stopped early at step {int(run.state.step)}" + _best(job, run))
             return f"finished {job.steps} steps" + _best(job, run)
+        except Exception as error:
+            if parallel.several_processes(job.mesh) and parallel.lost(error):
+                step = int(run.record.history["score_step"][-1:].sum())
+                raise RuntimeError(lost(step, None if file is None else file.path)) from error
+            raise
         finally:
             bar.close()
 

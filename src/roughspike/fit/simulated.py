@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from roughspike import parallel
 from roughspike._types import (
     ROOT_NOT_CONVERGED,
     SPIKE_BUFFER_FULL,
@@ -22,6 +25,8 @@ from roughspike._types import (
 from roughspike.likelihood.objective import AbstractObjective, check_data
 from roughspike.likelihood.starts import Cut, cut_windows, draw_start, window_starts
 from roughspike.losses.base import AbstractLoss
+from roughspike.losses.shared_out import features_on, loss_on
+from roughspike.networks.noise import Part
 from roughspike.networks.population import Population
 from roughspike.networks.simulate import simulate
 from roughspike.networks.windows import lanes_per_step, simulate_lanes
@@ -68,12 +73,14 @@ class SimulatedObjective(AbstractObjective):
     - `num_samples`: simulated trains in each step, for each window if there are windows.
     - `windows_per_step`: how many conditions, drawn anew, a step looks at; None for all. The score uses all.
     - `scored`: False leaves the score out (NaN), which saves compiling a second simulation.
+    - `mesh`: filled by `fit(mesh=...)`; samples are shared out over its devices.
     """
 
     loss: Callable[[SpikeTrain, SpikeTrain], Any]
     num_samples: int = eqx.field(static=True)
     windows_per_step: int | None = eqx.field(static=True, default=None)
     scored: bool = eqx.field(static=True, default=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def prepare(
         self,
@@ -93,12 +100,20 @@ class SimulatedObjective(AbstractObjective):
             raise ValueError(
                 "windows_per_step chooses from windows: pass windows=Windows.tile(...) too, or leave it out"
             )
+        if self.mesh is not None:
+            parallel.check_shares(self.mesh, self.num_samples, "num_samples", "change it")
         check_data(cell, data, dt)
         recorded = SpikeTrain(np.asarray(data.times).reshape(-1, *data.times.shape[-2:]), data.t0, data.t1)
         if windows is not None:
             return self._prepare_windows(cell, recorded, windows, dt)
         sol = simulate(
-            cell, t0=data.t0, t1=data.t1, dt=dt, key=jax.random.key(0), num_samples=max(self.num_samples, 32)
+            cell,
+            t0=data.t0,
+            t1=data.t1,
+            dt=dt,
+            key=jax.random.key(0),
+            num_samples=max(self.num_samples, 32),
+            mesh=self.mesh if self.num_samples >= 32 else None,
         )
         return Prepared(recorded, float(dt), _room(sol.result, recorded.times))
 
@@ -127,7 +142,8 @@ class SimulatedObjective(AbstractObjective):
 
     def complaint(self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array) -> str:
         """Why the simulation of this step failed, and what to do; empty if it did not. Outside of `jit` only."""
-        result = self._simulate(cell, prepared, key, self.windows_per_step)[2]
+        run = self._simulate if self.mesh is None else eqx.filter_jit(self._simulate)
+        result = parallel.gather(run(cell, prepared, key, self.windows_per_step)[2])
         if bool(jnp.any(result.has(SPIKE_BUFFER_FULL))):
             return (
                 f"a simulated train has {int(jnp.max(result.needed))} spikes and there is room for {prepared.room}, "
@@ -139,8 +155,8 @@ class SimulatedObjective(AbstractObjective):
     def _value(self, cell: Population, prepared: Prepared | PreparedWindows, key: jax.Array, count: int | None):
         simulated, recorded, result = self._simulate(cell, prepared, key, count)
         if not isinstance(prepared, PreparedWindows):
-            return jnp.where(result.ok, jnp.asarray(self.loss(simulated, recorded)), jnp.nan)
-        values = by_condition(self.loss, simulated, recorded)
+            return jnp.where(result.ok, jnp.asarray(loss_on(self.loss, simulated, recorded, self.mesh)), jnp.nan)
+        values = by_condition(self.loss, simulated, recorded, self.mesh)
         flags = result.flags.reshape(values.shape[0], -1)
         inexact = jnp.any(flags & _INEXACT != 0, axis=-1)
         failed = jnp.any(flags & ~_INEXACT != 0) | (jnp.mean(inexact.astype(values.dtype)) > _MOST_INEXACT)
@@ -152,7 +168,7 @@ class SimulatedObjective(AbstractObjective):
     ) -> tuple[SpikeTrain, SpikeTrain, Result]:
         """Simulated and recorded spikes, and how the simulation ended."""
         if isinstance(prepared, PreparedWindows):
-            return _simulate_windows(cell, prepared, self.num_samples, count, key)
+            return _simulate_windows(cell, prepared, self.num_samples, count, key, self.mesh)
         data = prepared.recorded
         sol = simulate(
             cell,
@@ -162,12 +178,16 @@ class SimulatedObjective(AbstractObjective):
             key=key,
             num_samples=self.num_samples,
             max_spikes=prepared.room,
+            mesh=self.mesh,
         )
         return sol.spikes, data, sol.result
 
 
 def by_condition(
-    loss: Callable[[SpikeTrain, SpikeTrain], Any], simulated: SpikeTrain, recorded: SpikeTrain
+    loss: Callable[[SpikeTrain, SpikeTrain], Any],
+    simulated: SpikeTrain,
+    recorded: SpikeTrain,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """The loss of each condition, from trains of shape (conditions, samples, neurons, capacity) and, recorded,
     (conditions, neurons, capacity): one observation per condition.
@@ -177,11 +197,9 @@ def by_condition(
             (simulated.times, simulated.horizon), recorded.times[:, None]
         )
     # features of all conditions in one batch; only the comparison is by condition
-    conditions, samples = simulated.batch_shape
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (simulated.times, simulated.horizon))
-    x = loss.features(_train(simulated, *flat))
+    x = features_on(loss, simulated, mesh, axis=1)
     y = loss.features(_train(recorded, recorded.times, None))
-    return jax.vmap(loss.compare)(x.reshape(conditions, samples, -1), y[:, None])
+    return jax.vmap(loss.compare)(x, y[:, None])
 
 
 def most_spikes(cell: Population, cut: Cut) -> int | None:
@@ -198,7 +216,12 @@ def _train(like: SpikeTrain, times: Any, horizon: Horizon | None) -> SpikeTrain:
 
 
 def _simulate_windows(
-    cell: Population, prepared: PreparedWindows, num_samples: int, count: int | None, key: jax.Array
+    cell: Population,
+    prepared: PreparedWindows,
+    num_samples: int,
+    count: int | None,
+    key: jax.Array,
+    mesh: Mesh | None = None,
 ) -> tuple[SpikeTrain, SpikeTrain, Result]:
     """Simulate `count` conditions (None: all), chosen at random, from where the recorded spikes leave the neuron.
 
@@ -211,16 +234,29 @@ def _simulate_windows(
     if count is not None and count < cut.num_conditions:
         chosen = jax.random.permutation(choice_key, cut.num_conditions)[:count]
     starts = jax.tree.map(lambda x: x[chosen], starts)
-    run = simulate_lanes(
-        cell.neuron,
-        means[chosen % len(means)].reshape(-1, means.shape[-1]),
-        draw_start(cell.neuron, starts, num_samples, start_key),
-        h=cut.duration / cut.steps,
-        num_samples=num_samples,
-        capacity=prepared.room,
-        max_spikes_per_step=prepared.per_step,
-        key=run_key,
-    )
+
+    def some(device: Any, neuron: Any, means: jax.Array, starts: Any, keys: tuple[Any, Any], samples: int) -> Any:
+        if mesh is not None:
+            mine = device * samples + jnp.arange(samples)
+            keys = Part(keys[0], mine, num_samples), Part(keys[1], mine, num_samples)
+        return simulate_lanes(
+            neuron,
+            means,
+            draw_start(neuron, starts, samples, keys[0]),
+            h=cut.duration / cut.steps,
+            num_samples=samples,
+            capacity=prepared.room,
+            max_spikes_per_step=prepared.per_step,
+            key=keys[1],
+        )
+
+    currents = means[chosen % len(means)].reshape(-1, means.shape[-1])
+    given = cell.neuron, currents, starts, (start_key, run_key)
+    if mesh is None:
+        run = some(0, *given, num_samples)
+    else:
+        share = functools.partial(some, samples=num_samples // mesh.size)
+        run = parallel.spread(share, mesh, given, (None,) * 4, 1)
     lanes = lambda x: jnp.swapaxes(x.reshape(len(chosen), cell.num_neurons, *x.shape[1:]), 1, 2)  # noqa: E731
     spikes = unchecked(lanes(run.times), 0.0, cut.duration, horizon=Horizon(lanes(run.threshold), lanes(run.open)))
     recorded = unchecked(jnp.asarray(cut.recorded, run.times.dtype)[chosen], 0.0, cut.duration)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from roughspike import parallel
 from roughspike.likelihood.objective import AbstractObjective, bits_per_spike
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.paths.windows import Windows
 from roughspike.pointprocess.basis import Span
-from roughspike.pointprocess.elbo import bound_of, check_problem
+from roughspike.pointprocess.elbo import check_problem, sum_over_trials, trial_keys
 from roughspike.pointprocess.estimators import AbstractEstimator, StraightThrough
 from roughspike.pointprocess.events import Events, by_trial, events_of
 from roughspike.pointprocess.network import PointProcessNetwork
@@ -52,6 +57,7 @@ class NegativeELBO(AbstractObjective):
 
     - `estimator`: of the gradient; `StraightThrough(0.3)` by default (docs, "Hidden neurons").
     - `num_samples`: of the hidden neurons, for each trial and step. `score_samples`: the same for the score.
+    - `mesh`: filled by `fit(mesh=...)`; trials are shared out over its devices.
 
     >>> import jax.random as jr, roughspike as rs
     >>> basis, link = rs.AlphaBasis(tau=(1.0,)), rs.SigmoidIntensity(4.0)
@@ -66,6 +72,7 @@ class NegativeELBO(AbstractObjective):
     estimator: AbstractEstimator = eqx.field(default_factory=StraightThrough)
     num_samples: int = eqx.field(static=True, default=4)
     score_samples: int = eqx.field(static=True, default=16)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         if isinstance(self.estimator, Score) and isinstance(self.estimator.baseline, RunningMean):
@@ -91,6 +98,9 @@ class NegativeELBO(AbstractObjective):
         if count == 0:
             raise ValueError("data holds no spike: there is nothing to fit")
         duration = data.duration * float(np.prod(data.times.shape[:-1]))  # trials and neurons
+        if self.mesh is not None:
+            remedy = "pass as many trials to fit and to hold out, fewer devices, or leave mesh out"
+            parallel.check_shares(self.mesh, int(np.prod(data.batch_shape)), "the number of trials", remedy)
         return Prepared(
             events=by_trial(events_of(data, net.bias.dtype)),
             num_spikes=np.asarray(count, net.bias.dtype),
@@ -102,24 +112,32 @@ class NegativeELBO(AbstractObjective):
 
     def __call__(self, cell: PointProcessNetwork | WithPosterior, prepared: Prepared, key: jax.Array) -> jax.Array:
         """Nats per spike."""
-        return -_bound(cell, prepared, key, self.estimator, self.num_samples) / prepared.num_spikes
+        return -self._bound(cell, prepared, key, self.estimator, self.num_samples) / prepared.num_spikes
 
     def score(self, cell: PointProcessNetwork | WithPosterior, prepared: Prepared, key: jax.Array) -> jax.Array:
         """The bound in bits per spike over Poisson, by hard samples whatever the estimator."""
-        bound = _bound(cell, prepared, key, StraightThrough(), self.score_samples)
+        bound = self._bound(cell, prepared, key, StraightThrough(), self.score_samples)
         return bits_per_spike(bound, prepared.num_spikes, prepared.duration, prepared.rate)
+
+    def _bound(
+        self,
+        cell: PointProcessNetwork | WithPosterior,
+        prepared: Prepared,
+        key: jax.Array,
+        estimator: AbstractEstimator,
+        num_samples: int,
+    ) -> jax.Array:
+        def some(device: jax.Array, cell: Any, events: Events, keys: jax.Array, estimator: Any) -> jax.Array:
+            del device
+            found = sum_over_trials(*_networks(cell), events, prepared.span, prepared.dt, keys, estimator, num_samples)
+            return found[None]
+
+        keys = trial_keys(key, prepared.events)
+        arguments = cell, prepared.events, keys, estimator
+        if self.mesh is None:
+            return some(jnp.asarray(0), *arguments)[0]
+        return jnp.sum(parallel.spread(some, self.mesh, arguments, (None, 0, 0, None), 0))
 
 
 def _networks(cell: PointProcessNetwork | WithPosterior) -> tuple[PointProcessNetwork, PointProcessNetwork | None]:
     return (cell.net, cell.posterior) if isinstance(cell, WithPosterior) else (cell, None)
-
-
-def _bound(
-    cell: PointProcessNetwork | WithPosterior,
-    prepared: Prepared,
-    key: jax.Array,
-    estimator: AbstractEstimator,
-    num_samples: int,
-) -> jax.Array:
-    net, posterior = _networks(cell)
-    return bound_of(net, posterior, prepared.events, prepared.span, prepared.dt, key, estimator, num_samples)

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from roughspike import parallel
 from roughspike.likelihood.exact import hazard_since_spike, noise_free_hazard, past, penalty
 from roughspike.likelihood.forced import Forced, at_time, forced, gauss_nodes
 from roughspike.likelihood.segments import Segments
@@ -70,10 +72,12 @@ def importance_terms(
     num_intervals: int,
     num_particles: int,
     key: jax.Array,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Estimated log-likelihood and number of spikes of each chosen stretch, shape (stretches,).
 
-    A particle in which a spike is impossible (hazard below alpha) pays the penalty of `exact.penalty`.
+    A particle in which a spike is impossible (hazard below alpha) pays the penalty of `exact.penalty`. With a mesh its
+    devices share out the particles.
     """
     neuron, escape = cell.neuron, cell.neuron.escape
     f = forced(cell, segments, current)
@@ -85,7 +89,7 @@ def importance_terms(
     f = Forced(*(x.reshape(-1)[chosen.pieces] for x in f))
     valid = jnp.asarray(chosen.valid, f.h.dtype)
     f = f._replace(h=f.h * valid, begin=f.begin * valid, spike=f.spike * valid)
-    noise = deviations(neuron, f, jnp.asarray(chosen.at_start, f.h.dtype), num_particles, key)
+    noise = deviations(neuron, f, jnp.asarray(chosen.at_start, f.h.dtype), num_particles, key, mesh)
 
     variance = neuron.sigma[0, 0] ** 2 + neuron.sigma[0, 1] ** 2
     hazard = jnp.zeros_like(noise.v)
@@ -115,7 +119,9 @@ class Deviations(NamedTuple):
     arriving: jax.Array
 
 
-def deviations(neuron: SLIF, f: Forced, at_start: jax.Array, num_particles: int, key: jax.Array) -> Deviations:
+def deviations(
+    neuron: SLIF, f: Forced, at_start: jax.Array, num_particles: int, key: jax.Array, mesh: Mesh | None = None
+) -> Deviations:
     """Draw the noise of (v, i) along stretches, from its stationary law unless the trial begins there.
 
     `f` has shape (stretches, pieces). The increments are linear inside a piece, as in `simulate`.
@@ -124,11 +130,12 @@ def deviations(neuron: SLIF, f: Forced, at_start: jax.Array, num_particles: int,
     first_key, key = jax.random.split(key)
     channels = neuron.noise_channels
     z = jax.random.normal(key, (len(channels), *f.h.shape, num_particles), f.h.dtype)
+    z = parallel.along(z, mesh, -1)
     to_v, to_i = increments(neuron, f.h)
     nothing = jnp.zeros_like(z[0])
     arriving = sum((to_v[c][..., None] * z[k] for k, c in enumerate(channels)), start=nothing)
     start_v, start_i = stationary(neuron, (f.h.shape[0], num_particles), first_key, f.h.dtype)
-    start_v, start_i = (x * (1 - at_start)[:, None] for x in (start_v, start_i))
+    start_v, start_i = (parallel.along(x * (1 - at_start)[:, None], mesh, -1) for x in (start_v, start_i))
 
     def run(a: jax.Array, b: jax.Array, y0: jax.Array) -> jax.Array:
         rows = jnp.broadcast_to(jnp.moveaxis(a, -1, 0)[..., None], jnp.moveaxis(b, 1, 0).shape)

@@ -10,7 +10,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from roughspike import parallel
 from roughspike._types import concrete
 from roughspike.currents.base import as_current
 from roughspike.likelihood.exact import exact_terms, in_windows
@@ -26,7 +28,8 @@ class AbstractObjective(eqx.Module):
     """A loss for `fit`: prepared once for some data, then minimised over the model.
 
     A minimal member defines `prepare`, `__call__` (the loss, differentiable in the cell, under `jit`) and `score`
-    (what is shown for training and held-out data: bits per spike).
+    (what is shown for training and held-out data: bits per spike). One that can share its work out over devices has a
+    static field `mesh`, None by default, which `fit(mesh=...)` fills.
     """
 
     @abc.abstractmethod
@@ -74,11 +77,13 @@ class NegativeLogLikelihood(AbstractObjective):
     - `num_particles`: samples of the noise per stretch (with diffusion).
     - `stretch`: length of a stretch; None for about ten intervals.
     - `stretches_per_step`: how many of them one step of the optimiser sees; None for half.
+    - `mesh`: filled by `fit(mesh=...)`. With diffusion particles are shared out over its devices, without it trials.
     """
 
     num_particles: int = eqx.field(static=True, default=32)
     stretch: float | None = eqx.field(static=True, default=None)
     stretches_per_step: int | None = eqx.field(static=True, default=None)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def prepare(
         self,
@@ -96,6 +101,7 @@ class NegativeLogLikelihood(AbstractObjective):
         if laid.num_spikes == 0:
             raise ValueError("the windows hold no spike: there is nothing to score; choose other windows")
         own_rate = laid.num_spikes / laid.duration
+        self._check_mesh(diffuses, laid.lengths.shape[0])
         parts = None
         if diffuses:
             _check_importance(cell)
@@ -134,12 +140,22 @@ class NegativeLogLikelihood(AbstractObjective):
         return bits_per_spike(log_p, prepared.num_spikes, prepared.duration, prepared.rate)
 
     def _exact(self, cell: Population, prepared: Prepared, alpha: jax.Array | None = None) -> jax.Array:
-        terms = exact_terms(cell, prepared.segments, prepared.current)
-        return in_windows(terms, prepared.segments, alpha)
+        segments = parallel.along(prepared.segments, self.mesh, 0)
+        return in_windows(exact_terms(cell, segments, prepared.current), segments, alpha)
 
     def _sampled(self, cell: Population, prepared: Prepared, chosen: Stretches, key: jax.Array) -> Any:
         intervals = prepared.intervals.shape[0]
-        return importance_terms(cell, prepared.segments, prepared.current, chosen, intervals, self.num_particles, key)
+        draws = self.num_particles, key, self.mesh
+        return importance_terms(cell, prepared.segments, prepared.current, chosen, intervals, *draws)
+
+    def _check_mesh(self, diffuses: bool, trials: int) -> None:
+        if self.mesh is None:
+            return
+        if diffuses:
+            parallel.check_shares(self.mesh, self.num_particles, "num_particles", "change it")
+        else:
+            remedy = "the exact likelihood shares out trials; pass as many, fewer devices, or leave mesh out"
+            parallel.check_shares(self.mesh, trials, "the number of trials", remedy)
 
 
 def bits_per_spike(log_likelihood: Any, num_spikes: Any, duration: Any, rate: Any) -> Any:

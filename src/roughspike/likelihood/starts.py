@@ -23,6 +23,7 @@ from roughspike.likelihood.forced import Forced, forced_by
 from roughspike.likelihood.importance import increments
 from roughspike.likelihood.segments import Segments, lay_out
 from roughspike.networks.lanes import LaneStart
+from roughspike.networks.noise import Key, normal
 from roughspike.networks.population import Population
 from roughspike.neurons.flow import kappa
 from roughspike.neurons.lif import SLIF
@@ -127,11 +128,11 @@ def window_starts(cell: Population, cut: Cut) -> tuple[Starts, jax.Array]:
     return starts, jnp.moveaxis(means[:, cut.halves], 0, 1)
 
 
-def draw_start(neuron: SLIF, starts: Starts, num_samples: int, key: jax.Array) -> LaneStart:
+def draw_start(neuron: SLIF, starts: Starts, num_samples: int, key: Key) -> LaneStart:
     """Start states of (conditions x neurons) lanes, with the noise that the past has left in each sample."""
     rest = None if starts.rest is None else starts.rest.reshape(-1, 1)
     v, i, owed, vv, vi, ii = (x.reshape(-1, 1) for x in starts._replace(rest=None) if x is not None)
-    z = jax.random.normal(key, (2, v.shape[0], num_samples), v.dtype)
+    z = normal(key, (2, v.shape[0], num_samples), v.dtype)
     if any(neuron.noise[1]):
         slope = vi / jnp.where(ii > 0, ii, 1.0)
         di = _root(ii) * z[1]

@@ -52,10 +52,10 @@ def with_horizon(loss: Any) -> Any:
     >>> bool(loss(spikes, spikes) == 0)
     True
     """
-    if isinstance(loss, _WithHorizon | _PairsWithHorizon):
+    if isinstance(loss, _WithHorizon | PairsWithHorizon):
         raise ValueError("this loss has its horizon term already: use it as it is")
     if isinstance(loss, SignatureMMD):
-        return _PairsWithHorizon(loss)
+        return PairsWithHorizon(loss)
     if not isinstance(loss, AbstractLoss):
         raise ValueError(
             f"with_horizon needs a loss with features of each sample, got {type(loss).__name__}: derive it from "
@@ -74,8 +74,7 @@ class _WithHorizon(AbstractLoss):
         found = self.loss.features(spikes)
         if spikes.horizon is None:
             return found
-        s = spikes.horizon.threshold
-        crossing = jnp.where(spikes.horizon.open, s - jax.lax.stop_gradient(s), 0.0)
+        crossing = open_crossing(spikes)
         gains = jax.lax.stop_gradient(_gains(self.loss, spikes))  # (neurons, samples, features)
         return found + jnp.einsum("ksf,sk->sf", gains, crossing)
 
@@ -86,7 +85,7 @@ class _WithHorizon(AbstractLoss):
         return self.loss.compare(simulated, recorded)
 
 
-class _PairsWithHorizon(eqx.Module):
+class PairsWithHorizon(eqx.Module):
     """What `with_horizon` returns for a loss on pairs of trains."""
 
     loss: SignatureMMD
@@ -97,11 +96,9 @@ class _PairsWithHorizon(eqx.Module):
         if simulated.horizon is None:
             return value
         spikes = batched(simulated)
-        assert spikes.horizon is not None
         fixed = jax.lax.stop_gradient(spikes)
-        s = spikes.horizon.threshold
-        crossing = jnp.where(spikes.horizon.open, s - jax.lax.stop_gradient(s), 0.0)
-        longer, full = _with_room(fixed)
+        crossing = open_crossing(spikes)
+        longer, full = with_room(fixed)
 
         def gains(k: jax.Array) -> jax.Array:
             changed = unchecked(jnp.where(full(k), spikes.t1, longer.times), spikes.t0, spikes.t1)
@@ -110,7 +107,14 @@ class _PairsWithHorizon(eqx.Module):
         return value + jnp.vdot(jax.lax.map(gains, jnp.arange(spikes.num_neurons)), crossing.T)
 
 
-def _with_room(spikes: SpikeTrain) -> tuple[SpikeTrain, Any]:
+def open_crossing(spikes: SpikeTrain) -> jax.Array:
+    """0 with the derivative of the threshold variable where a neuron can spike at t1, (samples, neurons)."""
+    assert spikes.horizon is not None
+    s = spikes.horizon.threshold
+    return jnp.where(spikes.horizon.open, s - jax.lax.stop_gradient(s), 0.0)
+
+
+def with_room(spikes: SpikeTrain) -> tuple[SpikeTrain, Any]:
     """The trains with one more slot per neuron, and a function of k: the mask of neuron k's next free slot."""
     times = jnp.pad(as_float(spikes.times), ((0, 0), (0, 0), (0, 1)), constant_values=jnp.inf)
     next_slot = jnp.arange(times.shape[-1])[None, None] == spikes.counts[..., None]

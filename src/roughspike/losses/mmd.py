@@ -40,7 +40,7 @@ def signature_mmd(x: Any, y: Any, *, kernel: SignatureKernel | None = None, unbi
     """
     kernel = (SignatureKernel() if kernel is None else kernel).resolved(x, y)
     if not _same_window(x, y):
-        return _own(kernel, x, unbiased) - 2 * jnp.mean(kernel.gram(x, y)) + _own(kernel, y, unbiased)
+        return mean_within(kernel, x, unbiased) - 2 * jnp.mean(kernel.gram(x, y)) + mean_within(kernel, y, unbiased)
     return _squared(kernel, x, y, unbiased, True)
 
 
@@ -117,7 +117,7 @@ def mmd_test(
     if min(n, m) < 2 or num_permutations < 1:
         raise ValueError(f"a test needs two trains or more on both sides and a permutation, got {n}, {m} trains")
     if _same_window(x, y):
-        gram = np.asarray(kernel.gram(_joined(x, y)), float)
+        gram = np.asarray(kernel.gram(joined(x, y)), float)
     else:
         corner = np.asarray(kernel.gram(x, y), float)
         gram = np.block([[np.asarray(kernel.gram(x), float), corner], [corner.T, np.asarray(kernel.gram(y), float)]])
@@ -170,42 +170,48 @@ class SignatureMMD(eqx.Module):
     def __call__(self, simulated: SpikeTrain, recorded: SpikeTrain) -> Float[Array, ""]:
         """The loss. **Raises** ValueError if the trains differ in their neurons or in their windows."""
         check_pair(simulated, recorded)
-        x, y, kernel = self._sides(simulated, recorded)
+        x, y, kernel = self.sides(simulated, recorded)
         if self.unbiased and x.batch_shape[0] < 2:
             raise ValueError("unbiased=True needs two simulated samples or more: pass num_samples=2 or more")
         alone = y.batch_shape[0] > 1 or not self.unbiased
         if self.landmarks is not None:
             f, g = self._features(kernel, y, x, y)
-            rest = _within_features(g, self.unbiased) if alone else 0.0
-            return _within_features(f, self.unbiased) - 2 * jnp.vdot(jnp.mean(f, axis=0), jnp.mean(g, axis=0)) + rest
+            rest = within_features(g, self.unbiased) if alone else 0.0
+            return within_features(f, self.unbiased) - 2 * jnp.vdot(jnp.mean(f, axis=0), jnp.mean(g, axis=0)) + rest
         return _squared(kernel, x, y, self.unbiased, alone)
 
-    def gains(self, changed: SpikeTrain, simulated: SpikeTrain, recorded: SpikeTrain) -> Float[Array, "samples"]:
+    def gains(
+        self, changed: SpikeTrain, simulated: SpikeTrain, recorded: SpikeTrain, everyone: SpikeTrain | None = None
+    ) -> Float[Array, "samples"]:
         """What replacing one simulated train by its changed one does to the expectation of the loss, for each train.
 
         2 (w(changed_i) - w(x_i)) / n with the witness w(z) = mean_{j != i} k(z, x_j) - mean_j k(z, y_j).
+
+        `everyone`: all n simulated trains, of which `simulated` are the first; None if there are no others.
         """
-        x, y, kernel = self._sides(simulated, recorded)
-        changed, n = batched(changed), x.batch_shape[0]
+        x, y, kernel = self.sides(simulated, recorded)
+        changed, everyone = batched(changed), x if everyone is None else batched(everyone)
+        n = everyone.batch_shape[0]
         if self.landmarks is None:
-            after, before = jnp.split(kernel.gram(_joined(changed, x), _joined(x, y)), 2)
+            after, before = jnp.split(kernel.gram(joined(changed, x), joined(everyone, y)), 2)
             change, across = (after - before)[:, :n], (after - before)[:, n:]
             among = (jnp.sum(change, axis=1) - jnp.diagonal(change)) / max(n - 1, 1)
             return 2 * (among - jnp.mean(across, axis=1)) / n
         new, old, others = self._features(kernel, y, changed, x, y)
-        among = ((new - old) @ jnp.sum(old, axis=0) - jnp.sum((new - old) * old, axis=1)) / max(n - 1, 1)
+        total = old if everyone is x else self._features(kernel, y, everyone)[0]
+        among = ((new - old) @ jnp.sum(total, axis=0) - jnp.sum((new - old) * old, axis=1)) / max(n - 1, 1)
         return 2 * (among - (new - old) @ jnp.mean(others, axis=0)) / n
 
     def _features(self, kernel: SignatureKernel, recorded: SpikeTrain, *sets: SpikeTrain) -> list[jax.Array]:
         """Of each set; those of recorded trains once, if they are known."""
         assert self.landmarks is not None
-        seen, found = _evenly(recorded, self.landmarks), []
+        seen, found = evenly(recorded, self.landmarks), []
         for z in sets:
             with early(z, recorded, kernel):
                 found.append(kernel.features(z, seen))
         return found
 
-    def _sides(self, simulated: SpikeTrain, recorded: SpikeTrain) -> tuple[SpikeTrain, SpikeTrain, SignatureKernel]:
+    def sides(self, simulated: SpikeTrain, recorded: SpikeTrain) -> tuple[SpikeTrain, SpikeTrain, SignatureKernel]:
         """Both sets with one batch axis and one float type, and the kernel."""
         x, y = batched(simulated), batched(recorded)
         kernel = self.kernel
@@ -226,23 +232,23 @@ def _squared(kernel: SignatureKernel, x: Any, y: Any, unbiased: bool, rest: bool
     known = rest and is_concrete(y, kernel) and not is_concrete(x)
     if known:
         with early(y, kernel):
-            value = _own(kernel, y, unbiased)
+            value = mean_within(kernel, y, unbiased)
     i, j, own = _own_pairs(n, unbiased)
     a, b, others = _own_pairs(m, unbiased) if rest and not known else (np.zeros(0, int),) * 3
     across = np.divmod(np.arange(n * m), m)
     first = np.concatenate([i, across[0], n + a])
     second = np.concatenate([j, n + across[1], n + b])
     weights = np.concatenate([own, np.full(n * m, -2 / (n * m)), others])
-    found = _weighted(kernel, _joined(x, y), first, second, weights)
+    found = weighted(kernel, joined(x, y), first, second, weights)
     return found if value is None else found + value
 
 
-def _own(kernel: SignatureKernel, x: Any, unbiased: bool) -> jax.Array:
+def mean_within(kernel: SignatureKernel, x: Any, unbiased: bool) -> jax.Array:
     """Mean of the kernels of one set, of different trains only if unbiased."""
-    return _weighted(kernel, x, *_own_pairs(len(_array(x)), unbiased))
+    return weighted(kernel, x, *_own_pairs(len(_array(x)), unbiased))
 
 
-def _weighted(kernel: SignatureKernel, x: Any, first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> jax.Array:
+def weighted(kernel: SignatureKernel, x: Any, first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> jax.Array:
     found = kernel.pairs(x, None, first, second)
     return jnp.vdot(jnp.asarray(weights, found.dtype), found)
 
@@ -263,7 +269,7 @@ def _array(x: Any) -> Any:
     return x.times if isinstance(x, SpikeTrain) else x
 
 
-def _joined(x: Any, y: Any) -> Any:
+def joined(x: Any, y: Any) -> Any:
     """Both sets as one, the trains or paths of y after those of x."""
     a, b = as_float(_array(x)), as_float(_array(y))
     xp = np if is_concrete(a, b) else jnp
@@ -275,14 +281,14 @@ def _joined(x: Any, y: Any) -> Any:
     return unchecked(both, x.t0, x.t1) if isinstance(x, SpikeTrain) else both
 
 
-def _within_features(features: jax.Array, unbiased: bool) -> jax.Array:
-    """As `_within` of the Gram matrix of the features."""
+def within_features(features: jax.Array, unbiased: bool) -> jax.Array:
+    """As `mean_within` of the Gram matrix of the features."""
     n, total = features.shape[0], jnp.sum(features, axis=0)
     if not unbiased:
         return jnp.vdot(total, total) / n**2
     return (jnp.vdot(total, total) - jnp.vdot(features, features)) / (n * (n - 1))
 
 
-def _evenly(y: SpikeTrain, number: int) -> SpikeTrain:
+def evenly(y: SpikeTrain, number: int) -> SpikeTrain:
     """So many of the trains."""
     return y[np.unique(np.linspace(0, y.batch_shape[0] - 1, number).astype(int))]

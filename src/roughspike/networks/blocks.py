@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.networks.adjoint import Perturbed, backward, values_and_perturbed
-from roughspike.networks.noise import CHUNK, draw_normals
+from roughspike.networks.noise import CHUNK, Key, draw_normals
 from roughspike.networks.scan import Scanned, run_scan, step_body
 from roughspike.networks.step import Coefficients, State, Static
 
@@ -49,7 +49,7 @@ def run_in_blocks(
     co: Coefficients,
     start: State,
     drive: tuple[jax.Array, jax.Array],
-    key: jax.Array,
+    key: Key,
     log_u: jax.Array,
 ) -> Blocked:
     """Run all steps, with reverse mode in memory that grows with sqrt(steps). The noise is not differentiated."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from roughspike.networks.adjoint import scan_with_adjoint
 from roughspike.networks.blocks import Blocked, Blocks, run_in_blocks
-from roughspike.networks.noise import draw_log_uniforms, draw_normals, normals_per_step
+from roughspike.networks.noise import Key, Part, draw_log_uniforms, draw_normals, is_threefry, normals_per_step, split
 from roughspike.networks.scan import Scanned, scan_steps
 from roughspike.networks.step import Coefficients, State, Static, coefficients, driven
 from roughspike.networks.times import gather_times
@@ -70,7 +70,7 @@ class Lanes(NamedTuple):
 
 
 def draw_noise(
-    key: jax.Array,
+    key: Key,
     neuron: SLIF,
     driver: AbstractDriver,
     steps: int,
@@ -80,7 +80,7 @@ def draw_noise(
     dtype: Any,
 ) -> Noise:
     """Draw normals for the Brownian motions that the neuron has, and one uniform for each interval."""
-    diffusion_key, threshold_key = jax.random.split(key)
+    diffusion_key, threshold_key = split(key)
     normals = draw_normals(diffusion_key, 0, steps, (normals_per_step(neuron, driver), neurons, samples), dtype)
     return Noise(normals, draw_log_uniforms(threshold_key, (capacity + 1, neurons, samples), dtype))
 
@@ -90,7 +90,7 @@ def simulate_samples(
     static: Static,
     current: jax.Array,
     start: LaneStart,
-    key: jax.Array,
+    key: Key,
     size: tuple[int, int, int, int],
     *,
     trace: bool,
@@ -104,7 +104,7 @@ def simulate_samples(
     """
     steps, neurons, samples, capacity = size
 
-    def some(key: jax.Array, samples: int) -> Lanes:
+    def some(key: Key, samples: int) -> Lanes:
         size = (steps, neurons, samples, capacity)
         if checkpoint:
             return _run_checkpointed(neuron, static, current, start, key, size)
@@ -117,7 +117,13 @@ def simulate_samples(
     if blocks == 1:
         return some(key, samples)
     each = -(-samples // blocks)
-    out = jax.lax.map(lambda b: some(jax.random.fold_in(key, b), each), jnp.arange(blocks))
+    if isinstance(key, Part) or is_threefry(key):
+        # a block is a part of one draw, so the noise does not depend on how the samples are cut
+        whole = key if isinstance(key, Part) else Part(key, jnp.arange(samples), samples)
+        lanes = jnp.pad(whole.lanes, (0, blocks * each - samples), mode="edge").reshape(blocks, each)
+        out = jax.lax.map(lambda b: some(Part(whole.key, b, whole.total), each), lanes)
+    else:
+        out = jax.lax.map(lambda b: some(jax.random.fold_in(key, b), each), jnp.arange(blocks))
     join = lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], blocks * each)[..., :samples]  # noqa: E731
     return jax.tree.map(join, out)
 
@@ -127,12 +133,12 @@ def _run_checkpointed(
     static: Static,
     current: jax.Array,
     start: LaneStart,
-    key: jax.Array,
+    key: Key,
     size: tuple[int, int, int, int],
 ) -> Lanes:
     """`run_lanes` on the same noise, in memory that grows with the square root of the steps."""
     steps, neurons, samples, capacity = size
-    diffusion_key, threshold_key = jax.random.split(key)
+    diffusion_key, threshold_key = split(key)
     log_u = draw_log_uniforms(threshold_key, (capacity + 1, neurons, samples), start.v.dtype)
     co, state, drive = _prepare(neuron, static, current, start, log_u)
     blocks = Blocks(steps, normals_per_step(neuron, static.driver), capacity)

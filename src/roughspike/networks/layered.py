@@ -16,11 +16,13 @@ from roughspike._types import SPIKE_BUFFER_FULL, Result
 from roughspike.networks.arrivals import delay_fractions, delayed_synapses, input_pairs, steps_of
 from roughspike.networks.decay import decay_polynomials
 from roughspike.networks.feedforward import FeedForward, Layer
+from roughspike.networks.inputs import as_lanes
 from roughspike.networks.kinds import Escape, Leaky, LeakyCoefficients, Threshold
 from roughspike.networks.lanes import Noise, can_spike, draw_noise
 from roughspike.networks.layer import Given, Plan, Scanned, run_layer, scan_layer
 from roughspike.networks.listed import Spikes, deliver, worth_listing
 from roughspike.networks.means import half_means
+from roughspike.networks.noise import split
 from roughspike.networks.options import Options
 from roughspike.networks.solution import Solution, undeclared_noise
 from roughspike.networks.step import State, coefficients, driven, settings
@@ -41,8 +43,9 @@ class Ran(NamedTuple):
 
 @eqx.filter_jit
 def run_layered(network: FeedForward, prepared: Any, inputs: Any, key: Any, options: Options) -> Solution:
-    """Run all layers. `inputs`: spike times from t0 on, (capacity, pre, lanes), or None."""
-    keys = [None] * len(network.layers) if key is None else list(jax.random.split(key, len(network.layers)))
+    """Run all layers. `inputs`: spike times from t0 on, (*batch, pre, capacity), or None."""
+    inputs = None if inputs is None else as_lanes(inputs, options.samples or 1)
+    keys = [None] * len(network.layers) if key is None else split(key, len(network.layers))
     noises = [_noise(k, layer, options) for k, layer in zip(keys, network.layers, strict=True)]
     return assemble(network, run_layers(network, prepared, inputs, noises, options), options)
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from roughspike import parallel
 from roughspike._types import SPIKE_BUFFER_FULL, TOO_MANY_SPIKES_IN_A_STEP, is_concrete
 from roughspike.networks.coupled import run_recurrent
 from roughspike.networks.feedforward import FeedForward
-from roughspike.networks.inputs import as_inputs, as_lanes
+from roughspike.networks.inputs import as_inputs
 from roughspike.networks.layered import run_layered
 from roughspike.networks.means import prepare_means
 from roughspike.networks.options import Options, check_rates, room_in_a_step
 from roughspike.networks.population import Population
 from roughspike.networks.recurrent import Recurrent
+from roughspike.networks.shared_out import Engine, run_shared, shared_axis
 from roughspike.networks.solution import Solution
 from roughspike.networks.uncoupled import run_population
 from roughspike.paths import grid
@@ -24,6 +28,7 @@ from roughspike.paths.spikes import SpikeTrain
 
 _FIRST_CAPACITY = 64
 _Run = Callable[[Options], Solution]
+_Arguments = tuple[Any, Any, Any, Any]  # network, prepared current, times of input spikes, key
 
 
 def simulate(
@@ -42,6 +47,7 @@ def simulate(
     forward_mode: bool = False,
     checkpoint: bool = False,
     throw: bool = False,
+    mesh: Mesh | None = None,
 ) -> Solution:
     """Simulate a network on [t0, t1] with spike times off the grid, exact for the path that it draws.
 
@@ -67,6 +73,8 @@ def simulate(
     - `checkpoint`: keep only the states at about sqrt(steps) times and run the steps between them again in the backward
       pass: the same numbers in memory that grows with sqrt(steps). Not with `trace` or `forward_mode`.
     - `throw`: raise `SimulationError` if a sample ended badly (outside of `jit` only); otherwise look at `result`.
+    - `mesh`: devices to share the samples out over (or the batch of inputs, where num_samples is no multiple of their
+      number), `rs.parallel.mesh()`. Each has the noise that it has on one device, so the solution is the same.
 
     **Raises** ValueError naming the argument, before any work, for a window or step that makes no sense.
 
@@ -93,7 +101,13 @@ def simulate(
     options = Options(
         float(t0), float(t1), steps, num_samples, driver, trace, forward_mode, checkpoint, capacity=capacity
     )
-    run, options = _engine(network, inputs, key, options)
+    engine, arguments, options = _engine(network, inputs, key, options)
+    if mesh is None:
+        run: _Run = lambda options: engine(*arguments, options)  # noqa: E731
+    else:
+        devices = parallel.checked(mesh)
+        shared_axis(devices, options)
+        run = lambda options: run_shared(engine, arguments, options, devices)  # noqa: E731
     if max_spikes_per_step is not None:
         options = options._replace(per_step=(max_spikes_per_step,) * len(options.per_step))
     solution = run(options)
@@ -125,8 +139,8 @@ def _with_room(run: _Run, options: Options, sol: Solution) -> Solution:
 
 def _engine(
     network: Population | FeedForward | Recurrent, inputs: SpikeTrain | None, key: jax.Array | None, options: Options
-) -> tuple[_Run, Options]:
-    """How to run a network given all options, and those that its kind and inputs determine, to begin with."""
+) -> tuple[Engine, _Arguments, Options]:
+    """The engine, what it needs, and the options that kind and inputs of the network determine, to begin with."""
     if isinstance(network, Population):
         return _population(network, inputs, key, options)
     if options.checkpoint:
@@ -140,7 +154,7 @@ def _engine(
 
 def _population(
     network: Population, inputs: SpikeTrain | None, key: jax.Array | None, options: Options
-) -> tuple[_Run, Options]:
+) -> tuple[Engine, _Arguments, Options]:
     """The engine for uncoupled neurons."""
     if inputs is not None:
         raise ValueError("inputs drive the first layer of an rs.FeedForward, a population has none: pass a current")
@@ -149,12 +163,12 @@ def _population(
     check_rates(network.neuron, options.h)
     prepared = prepare_means(network.current, options.t0, options.t1, options.steps)
     per_step = (room_in_a_step(network.neuron, options.h),)
-    return lambda options: run_population(network, prepared, key, options), options._replace(per_step=per_step)
+    return run_population, (network, prepared, None, key), options._replace(per_step=per_step)
 
 
 def _layers(
     network: FeedForward, inputs: SpikeTrain | None, key: jax.Array | None, options: Options
-) -> tuple[_Run, Options]:
+) -> tuple[Engine, _Arguments, Options]:
     """The layered engine."""
     for layer in network.layers:
         check_rates(layer.neuron, options.h)
@@ -163,14 +177,14 @@ def _layers(
     times, batch = None, ()
     if inputs is not None:
         times = as_inputs(inputs, network.num_inputs, options.t0, network.layers[0].v0.dtype)
-        batch, times = times.shape[:-2], as_lanes(times, options.samples or 1)
+        batch = times.shape[:-2]
     options = options._replace(batch=batch, per_step=per_step)
-    return lambda options: run_layered(network, prepared, times, key, options), options
+    return run_layered, (network, prepared, times, key), options
 
 
 def _coupled(
     network: Recurrent, inputs: SpikeTrain | None, key: jax.Array | None, options: Options
-) -> tuple[_Run, Options]:
+) -> tuple[Engine, _Arguments, Options]:
     """The engines for recurrent networks."""
     if key is None:
         raise ValueError("key is missing: a network with escape rates is random; pass key=jr.key(0)")
@@ -183,4 +197,4 @@ def _coupled(
         times = as_inputs(inputs, network.inputs.num_pre, options.t0, network.weights.dtype)
         batch = times.shape[:-2]
     options = options._replace(batch=batch, per_step=(room_in_a_step(network.neuron, options.h),))
-    return lambda options: run_recurrent(network, prepared, times, key, options), options
+    return run_recurrent, (network, prepared, times, key), options

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from roughspike._types import SPIKE_BUFFER_FULL, Result
 from roughspike.networks.lanes import LaneStart, simulate_samples
 from roughspike.networks.means import half_means
+from roughspike.networks.noise import Key
 from roughspike.networks.options import Options
 from roughspike.networks.population import Population
 from roughspike.networks.solution import Solution, undeclared_noise
@@ -19,8 +20,9 @@ from roughspike.paths.spikes import Horizon, unchecked
 
 
 @eqx.filter_jit
-def run_population(network: Population, prepared: Any, key: jax.Array, options: Options) -> Solution:
-    """Draw the noise and run. `prepared`: what `prepare_means` returns for the current."""
+def run_population(network: Population, prepared: Any, inputs: None, key: Key, options: Options) -> Solution:
+    """Draw the noise and run. `prepared`: what `prepare_means` returns for the current; `inputs`: it has none."""
+    del inputs
     neuron, capacity, h = network.neuron, options.capacity, options.h
     dtype = jnp.result_type(neuron.mu)
     static = settings(h, options.driver, neuron.reset.keep, options.per_step[0], dtype)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from roughspike._types import SPIKE_BUFFER_FULL
 from roughspike.networks.lanes import LaneStart, draw_noise, run_lanes
+from roughspike.networks.noise import Key
 from roughspike.networks.options import check_rates, room_in_a_step
 from roughspike.networks.population import Population
 from roughspike.networks.step import settings
@@ -52,7 +53,7 @@ def simulate_lanes(
     num_samples: int,
     capacity: int,
     max_spikes_per_step: int,
-    key: jax.Array,
+    key: Key,
 ) -> WindowLanes:
     """Run independent copies of one neuron, each from its own start with its own current.
 

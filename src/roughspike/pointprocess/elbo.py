@@ -63,6 +63,11 @@ def elbo(
     return bound_of(net, posterior, events, Span(observed.t0, observed.t1), dt, key, estimator, num_samples)
 
 
+def trial_keys(key: jax.Array, events: Events) -> jax.Array:
+    """A key for each trial."""
+    return jr.split(key, events.times.shape[0])
+
+
 @eqx.filter_jit
 def bound_of(
     net: PointProcessNetwork,
@@ -75,9 +80,22 @@ def bound_of(
     num_samples: int,
 ) -> Float[Array, ""]:
     """The bound, summed over trials (the leading axis of `events`), all of them at once."""
+    return sum_over_trials(net, posterior, events, span, dt, trial_keys(key, events), estimator, num_samples)
+
+
+def sum_over_trials(
+    net: PointProcessNetwork,
+    posterior: PointProcessNetwork | None,
+    events: Events,
+    span: Span,
+    dt: float,
+    keys: jax.Array,
+    estimator: AbstractEstimator,
+    num_samples: int,
+) -> Float[Array, ""]:
+    """`bound_of` with a key for each trial."""
     if net.num_hidden == 0:
         return jnp.sum(jax.vmap(lambda one: jnp.sum(log_likelihood_of(net, one, span, 0.5 * dt)))(events))
-    keys = jr.split(key, events.times.shape[0])
 
     def one(given: Events, key: jax.Array) -> jax.Array:
         return estimator.bound(Problem(net, posterior, given, span, dt), key, num_samples)
