@@ -28,7 +28,7 @@ from roughspike.likelihood.objective import AbstractObjective  # noqa: E402
 from roughspike.losses.base import AbstractLoss  # noqa: E402
 from roughspike.losses.shared_out import loss_on  # noqa: E402
 
-WINDOW = {"t1": 1.0, "dt": 0.05}
+WINDOW = {"t1": 1.0, "dt": 0.02}
 
 
 class FirstTime(AbstractLoss):
@@ -72,7 +72,7 @@ def recorded() -> rs.SpikeTrain:
 def simulated_and_fitted(mesh: Any) -> dict[str, Any]:
     sol = rs.simulate(cell(1.5), **WINDOW, key=jr.key(0), num_samples=32, mesh=mesh)
     objective = SimulatedObjective(FirstTime(), 32, scored=False)
-    fit = rs.fit(cell(1.2), recorded(), loss=objective, steps=4, chunk=2, dt=0.05, key=jr.key(1), progress=False,
+    fit = rs.fit(cell(1.2), recorded(), loss=objective, steps=4, chunk=2, dt=0.02, key=jr.key(1), progress=False,
                  trainable=lambda m: m.current, mesh=mesh)  # fmt: skip
     spikes = parallel.gather(sol.spikes)
     return {"times": spikes.times, "threshold": spikes.horizon.threshold, "flags": np.asarray(sol.result.flags),
@@ -102,7 +102,7 @@ def pairs(mesh: Any, times: jax.Array, crossing: jax.Array) -> tuple[jax.Array, 
 
 def windows(mesh: Any) -> np.ndarray:
     objective = SimulatedObjective(FirstTime(), 8, mesh=mesh)
-    prepared = objective.prepare(cell(1.5), recorded()[:2], windows=rs.Windows.tile(0.0, 1.0, 2), dt=0.05)
+    prepared = objective.prepare(cell(1.5), recorded()[:2], windows=rs.Windows.tile(0.0, 1.0, 2), dt=0.02)
     prepared = jax.tree.map(jnp.asarray, prepared)
     return np.asarray(eqx.filter_jit(lambda c, p: objective(c, p, jr.key(3)))(cell(1.5), prepared))
 
