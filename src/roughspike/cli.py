@@ -175,12 +175,63 @@ class Reproduce:
         return reproduce.reproduce_command(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Run a recipe over random seeds and settings, in parallel processes, with one table at the end.
+
+    Finished runs are kept: after Ctrl-C, or a killed process, the same command goes on where it was. Exit code 1 if a
+    run failed; the table says which and why.
+    """
+
+    recipe: tyro.conf.Positional[str]
+    """A name that `roughspike reproduce --list` shows, or a recipe file (.toml) of a published result or of a fit."""
+    seeds: int = 5
+    """How many random seeds: 0, 1, .."""
+    set: tuple[str, ...] = ()
+    """Entries of the recipe with the values to try, as exact.learning_rate=0.1,0.05; of several, all combinations."""
+    steps: int | None = None
+    """At most so many steps (or epochs) of each training, to try it out."""
+    workers: int | None = None
+    """How many processes at a time [default: one per processor; choose 1 for one GPU]."""
+    data: str = "grasshopper-1"
+    """For a recipe of a fit: a file of spikes, or a shipped recording."""
+    stimulus: Path | None = None
+    """As in `roughspike fit`; so are the next ones."""
+    stimulus_dt: float | None = None
+    """Sampling interval of the stimulus in seconds."""
+    decibel: bool = False
+    """Use the stimulus in dB."""
+    window: tuple[float, float] | None = None
+    """Start and end in seconds."""
+    num_trials: int | None = None
+    """Number of trials, silent ones included."""
+    neuron: int | None = None
+    """Which neuron of the file to fit."""
+    unit: Literal["s", "ms", "us"] = "s"
+    """Unit of the times in the file of spikes."""
+    split: Literal["A", "B"] = "A"
+    """Which fixed windows (or trials) are held out."""
+    glm: bool = False
+    """Fit the GLM baselines beside, in every run."""
+    out: Path | None = None
+    """Folder for the runs and the table [default: runs/sweep-<recipe>]."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print nothing but errors."""
+
+    def run(self) -> int:
+        """Run all; returns the exit code."""
+        from roughspike.recipe import sweep
+
+        return sweep.sweep_command(self)
+
+
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[FitSim, tyro.conf.subcommand("fit-sim")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
 )
 
 

@@ -177,15 +177,18 @@ def _plan(options: cli.Fit, job: Job) -> Plan:
         if not options.dt > 0:
             raise ValueError(f"--dt must be a positive number of seconds, got {options.dt}")
         plan = plan.replace(dt=options.dt, simulation_dt=options.dt / 2)
-    if options.steps is not None:
-        share = options.steps / plan.exact.steps
-        plan = plan.replace(
-            exact=_with_steps(plan.exact, options.steps),
-            diffusion=_with_steps(plan.diffusion, max(1, round(plan.diffusion.steps * share))),
-        )
+    plan = shortened(plan, options.steps)
     if not options.diffusion:
         plan = plan.replace(diffusion=_with_steps(plan.diffusion, 0))
     return plan.replace(seed=options.seed, glm_bins=None if options.glm else ())
+
+
+def shortened(plan: Plan, steps: int | None) -> Plan:
+    """The plan with so many steps in the first stage, and the second one in proportion; None: as it is."""
+    if steps is None:
+        return plan
+    diffusion = max(1, round(plan.diffusion.steps * steps / plan.exact.steps)) if plan.diffusion.steps else 0
+    return plan.replace(exact=_with_steps(plan.exact, steps), diffusion=_with_steps(plan.diffusion, diffusion))
 
 
 def _with_steps(stage: Stage, steps: int) -> Stage:

@@ -16,6 +16,8 @@ from roughspike.recipe.published.holberg2024_fig1_train import History, train
 from roughspike.recipe.reproduce_context import Context, Row
 from roughspike.recipe.reproduce_outcome import Outcome, Verdict
 
+SEEDS_TOGETHER = True  # one compiled scan holds all seeds, so a sweep runs them in one process
+
 
 class _Job(NamedTuple):
     """One compiled scan: all sample sizes, noises and seeds of a method and a loss."""
