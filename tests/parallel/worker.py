@@ -124,8 +124,9 @@ def on_devices() -> None:
     """Everything on four devices and on one, in one process."""
     found = {}
     explicit = jax.make_mesh((2, 2), ("a", "b"))  # explicit axes in newer versions of JAX
-    for name, mesh in (("one", None), ("four", explicit)):
-        found |= {f"{name}:{key}": value for key, value in simulated_and_fitted(mesh).items()}
+    for name, given in (("one", None), ("four", explicit)):
+        found |= {f"{name}:{key}": value for key, value in simulated_and_fitted(given).items()}
+        mesh = None if given is None else parallel.checked(given)  # as simulate and fit do
         found[f"{name}:windows"] = windows(mesh)
         found[f"{name}:batch"], gradient = batch(mesh)
         found |= {f"{name}:batch gradient {k}": x for k, x in enumerate(gradient)}
