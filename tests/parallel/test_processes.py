@@ -65,4 +65,6 @@ def test_a_lost_process_does_not_hang_the_other_and_the_checkpoint_is_good_on_an
 def test_processes_that_disagree_say_in_what(tmp_path):
     codes, said, _ = both("unlike", tmp_path)
     assert 0 not in codes
-    assert all("the processes disagree in steps, optimiser: call fit with the same arguments" in text for text in said), said
+    assert all(
+        "the processes disagree in steps, optimiser: call fit with the same arguments" in text for text in said
+    ), said

@@ -265,8 +265,9 @@ def _train(job: _Job, run: _Run, file: Checkpoint | None, bar: Progress, callbac
                     warnings.warn(status, stacklevel=3)
                     return status
                 run.add_score(stop, train, held_out)
-                writes = file is not None and parallel.first_process(job.mesh)
-                complaint = file.write(run.state, run.record) if writes else None
+                complaint = None
+                if file is not None and parallel.first_process(job.mesh):
+                    complaint = file.write(run.state, run.record)
                 if complaint:
                     warnings.warn(complaint, stacklevel=3)
                 loss, norm = (float(run.record.history[name][-1]) for name in ("loss", "gradient_norm"))

@@ -121,8 +121,8 @@ def _uniforms(key: Key, shape: tuple[int, ...], dtype: Any, low: float, high: fl
     one = np.asarray(1.0, dtype)
     mantissa = (bits >> np.asarray(info.bits - info.nmant, bits.dtype)) | one.view(bits.dtype)
     unit = jax.lax.bitcast_convert_type(mantissa, dtype) - one
-    low, high = np.asarray(low, dtype), np.asarray(high, dtype)
-    return jnp.maximum(low, unit * (high - low) + low).reshape(shape)
+    least, most = np.asarray(low, dtype), np.asarray(high, dtype)
+    return jnp.maximum(least, unit * (most - least) + least).reshape(shape)
 
 
 def _counters(part: Part, rows: int, of: int) -> jax.Array:
@@ -133,7 +133,7 @@ def _counters(part: Part, rows: int, of: int) -> jax.Array:
             "with its own key"
         )
     lanes = part.lanes.astype(jnp.uint32)
-    starts = np.uint32(part.total) * np.arange(rows, dtype=np.uint32)
+    starts = jnp.asarray(np.uint32(part.total) * np.arange(rows, dtype=np.uint32))
     return (starts[:, None] + lanes[None]).reshape(-1)
 
 

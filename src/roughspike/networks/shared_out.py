@@ -46,7 +46,7 @@ def run_shared(engine: Engine, arguments: tuple[Any, Any, Any, Any], options: Op
         at = axis - (options.samples is not None)
         mine = options._replace(batch=(*options.batch[:at], share, *options.batch[at + 1 :]))
 
-    def some(device: jax.Array, network: Any, prepared: Any, times: Any, key: Any) -> tuple[Solution, jax.Array]:
+    def some(device: jax.Array, network: Any, prepared: Any, times: Any, key: Any) -> tuple[Solution, Any]:
         numbers = jnp.arange(options.lanes, dtype=jnp.int32).reshape(options.shape)
         lanes = jax.lax.dynamic_slice_in_dim(numbers, device * share, share, axis).reshape(-1)
         part = None if key is None else Part(key, lanes, options.lanes)

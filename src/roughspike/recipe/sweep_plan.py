@@ -112,7 +112,7 @@ def changed_plan(path: str, setting: Setting, seed: int | None = None) -> Plan:
             raise ValueError(f"--set {key}: a recipe of a fit has no such entry; it has {names}")
         value = tuple(value) if isinstance(value, list) else value
         assert target is not None and not isinstance(target, type)
-        new = dataclasses.replace(target, **{entry: value})
+        new: Any = dataclasses.replace(target, **{entry: value})
         plan = dataclasses.replace(plan, **{stage: new}) if stage else new
     return plan.replace(seed=seed)
 

@@ -7,6 +7,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from roughspike.io.atomic import write_atomic
@@ -47,12 +48,12 @@ def _published(run: Run) -> dict[str, float]:
 def _fit(run: Run) -> dict[str, float]:
     import warnings
 
-    from roughspike import cli
     from roughspike.recipe.console import job_of, printer, shortened
     from roughspike.recipe.run import run_job
 
     warnings.simplefilter("default")
-    options = cli.Fit(**{name: _path(name, value) for name, value in run.options.items()})
+    stimulus = run.options["stimulus"]
+    options: Any = SimpleNamespace(**run.options | {"stimulus": None if stimulus is None else Path(stimulus)})
     plan = changed_plan(run.recipe, run.setting, run.seeds[0])
     plan = shortened(plan, run.steps).replace(glm_bins=None if options.glm else ())
     folder = Path(run.folder) / f"seed{run.seeds[0]}"
@@ -70,10 +71,6 @@ def figures_of(found: Any) -> dict[str, float]:
     figures["rate error"] = found.metrics.rate_error
     figures |= {row.name: row.value for row in found.parameters if row.fitted}
     return {name: float(value) for name, value in figures.items()}
-
-
-def _path(name: str, value: Any) -> Any:
-    return Path(value) if name == "stimulus" and value is not None else value
 
 
 def main(path: str) -> None:
