@@ -81,7 +81,7 @@ def test_simulate_and_report_of_a_run(fitted, tmp_path, capsys):
 
 def test_prints_parameters_scores_and_where_the_report_is(files, capsys):
     out = files / "loud"
-    arguments = ("--steps", 20, "--no-glm", "--no-diffusion", "--out", out)
+    arguments = ("--steps", 60, "--no-glm", "--no-diffusion", "--out", out)
     window = ("--window", 100, 106)
     assert run("fit", files / "spikes.csv", "--stimulus", files / "stimulus.csv", *window, *arguments) == 0
     text = capsys.readouterr().out
