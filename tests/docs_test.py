@@ -26,6 +26,7 @@ PAGES = [
             "what-a-kernel-sees",
             "cadlag-and-marcus",
             "hidden-neurons",
+            "more-than-one-device",
         )
     ),
 ]

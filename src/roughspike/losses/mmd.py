@@ -249,6 +249,7 @@ def mean_within(kernel: SignatureKernel, x: Any, unbiased: bool) -> jax.Array:
 
 
 def weighted(kernel: SignatureKernel, x: Any, first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> jax.Array:
+    """The weighted sum of listed kernels."""
     found = kernel.pairs(x, None, first, second)
     return jnp.vdot(jnp.asarray(weights, found.dtype), found)
 

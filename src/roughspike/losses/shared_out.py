@@ -72,13 +72,13 @@ def _mmd(loss: SignatureMMD, simulated: SpikeTrain, recorded: SpikeTrain, mesh: 
         rest = mean_within(kernel, y, loss.unbiased) if alone else 0.0
 
     def own_pairs(device: jax.Array, kernel: Any, x: SpikeTrain, y: SpikeTrain) -> jax.Array:
-        first, second, weights = _pairs_of(x.batch_shape[0], n, y.batch_shape[0], loss.unbiased)
+        first, second, weights = pairs_of(x.batch_shape[0], n, y.batch_shape[0], loss.unbiased)
         return weighted(kernel, joined(_own_first(x, device, mesh), y), first, second, weights)[None]
 
     return jnp.sum(parallel.spread(own_pairs, mesh, (kernel, x, y), (None, 0, None), 0)) + rest
 
 
-def _pairs_of(own: int, n: int, m: int, unbiased: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pairs_of(own: int, n: int, m: int, unbiased: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pairs of the first `own` of n trains in a circle with those that follow and with m others, and weights.
 
     Over all devices they are the squared MMD without the term of the others alone.

@@ -69,7 +69,7 @@ def normal(key: Key, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     if not isinstance(key, Part):
         return jax.random.normal(key, shape, dtype)
     above = float(np.nextafter(np.asarray(-1.0, dtype), np.asarray(0.0, dtype)))
-    return (np.sqrt(2) * jax.lax.erf_inv(_uniforms(key, shape, dtype, above, 1.0))).astype(dtype)
+    return (math.sqrt(2) * jax.lax.erf_inv(_uniforms(key, shape, dtype, above, 1.0))).astype(dtype)
 
 
 def is_threefry(key: Key) -> bool:

@@ -1,4 +1,4 @@
-"""The noise of some samples is what the whole draw holds for them, for every kind of key and type of number."""
+"""What a device does for its share: noise is what the whole draw holds, and every pair is met once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from roughspike.losses.shared_out import pairs_of
 from roughspike.networks import noise
 
 SOME, TOTAL = [3, 1, 7], 9
@@ -37,3 +38,18 @@ def test_more_samples_than_a_key_can_number():
     part = noise.Part(jr.key(0), jnp.arange(4), 2**31)
     with pytest.raises(ValueError, match="too many for one key.*make several runs, each with its own key"):
         noise.draw_normals(part, 0, 1, (1, 4), jnp.float32)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize(("n", "devices"), [(8, 4), (9, 3), (4, 1)])
+def test_every_pair_of_samples_is_weighed_once(n: int, devices: int, unbiased: bool):
+    m, own = 3, n // devices
+    random = np.random.default_rng(n).standard_normal((n + m, n + m))
+    gram, found = random + random.T, 0.0
+    for device in range(devices):
+        circle = np.concatenate([np.roll(np.arange(n), -device * own), np.arange(n, n + m)])
+        first, second, weights = pairs_of(own, n, m, unbiased)
+        found += np.sum(weights * gram[circle[first], circle[second]])
+    among, across = gram[:n, :n], gram[:n, n:]
+    within = (among.sum() - np.trace(among)) / (n * (n - 1)) if unbiased else among.mean()
+    assert found == pytest.approx(within - 2 * across.mean())
