@@ -41,7 +41,7 @@ def worker(process: int, processes: int, port: str, repeats: int) -> None:
         return jnp.mean(rs.simulate(cell, t1=STEPS * 0.01, dt=0.01, **options).spikes.times[:, 0, 0])
 
     found = {}
-    for samples in (SAMPLES, 2 * SAMPLES):
+    for samples in (SAMPLES, 2 * SAMPLES) if processes == 1 else (2 * SAMPLES,):
         for name, function in (("simulate", loss), ("gradient", eqx.filter_grad(loss))):
             compiled = eqx.filter_jit(lambda cell, f=function, n=samples: f(cell, n))
             jax.block_until_ready(compiled(cell))

@@ -51,16 +51,13 @@ def test_single_sample_under_jit_vmap_and_grad(cell):
     sol = rs.simulate(cell, t1=1.0, dt=0.01, key=jr.key(0))
     assert sol.spikes.times.shape[:1] == (1,) and sol.spikes.counts.shape == (1,) and sol.result.flags.shape == ()
 
-    def run(key):
-        return rs.simulate(cell, t1=1.0, dt=0.01, key=key).spikes.times
-
-    assert jax.jit(jax.vmap(run))(jr.split(jr.key(1), 3)).shape[:2] == (3, 1)
-
     def first(c, key):
-        return rs.simulate(rs.Population(cell.neuron, c), t1=1.0, dt=0.01, key=key).spikes.times[0, 0]
+        times = rs.simulate(rs.Population(cell.neuron, c), t1=1.0, dt=0.01, key=key).spikes.times
+        return times[0, 0], times
 
-    gradients = jax.vmap(jax.grad(first), in_axes=(None, 0))(1.5, jr.split(jr.key(1), 3))
-    assert gradients.shape == (3,) and np.all(gradients < 0)
+    run = jax.jit(jax.vmap(jax.grad(first, has_aux=True), in_axes=(None, 0)))
+    gradients, times = run(1.5, jr.split(jr.key(1), 3))
+    assert times.shape[:2] == (3, 1) and gradients.shape == (3,) and np.all(gradients < 0)
 
 
 def test_currents_by_neuron_and_in_time(cell):
