@@ -6,14 +6,16 @@ Four questions, ratios in one process, float32, process CPU time, least of sever
    [0, 5], one lane and 128 lanes, forward and gradient;
 3. a recurrent network of 100 neurons, 0.5 s: first call, forward, against the restart algorithm with an event function
    per neuron, as in the published code, and with a single one, the largest of them;
-4. memory of the gradient methods against the number of steps, from the compiler's own analysis.
+4. memory of the gradient methods against the number of steps, from the compiler's own analysis;
+5. the time to compile against the number of neurons, which are kinds of events, and the room for events.
 
-Run: python benchmarks/event_sdes.py [--quick] [no_events] [network] [memory] [neuron]
+Run: python benchmarks/event_sdes.py [--quick] [no_events] [network] [memory] [compiling] [neuron]
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +41,8 @@ TARGETS = {
     "restart over ours, 1 lane: gradient": (50.0, False),
     "restart over ours, 100 neurons: forward": (20.0, False),
     "100 neurons: first call, CPU s": (5.0, True),
+    "compiling, 1000 neurons, room for 512 over 10 neurons, room for 512 events": (1.25, True),
+    "compiling, 100 neurons, room for 8192 over 100 neurons, room for 32 events": (1.25, True),
 }
 
 
@@ -64,12 +68,15 @@ def neuron() -> rs.EventSDE:
     )
 
 
-def times(cell: rs.EventSDE, c: jax.Array, keys: jax.Array, gradient: Any, steps: int = STEPS) -> jax.Array:
+def times(
+    cell: rs.EventSDE, c: jax.Array, keys: jax.Array, gradient: Any, steps: int = STEPS, driver: Any = None
+) -> jax.Array:
     """Event times of every lane, all noise drawn here."""
+    driver = rs.BrownianPath(2) if driver is None else driver
     y0 = jnp.array([0.0, 0.0, -1.0])
 
     def one(key):
-        options = {"driver": rs.BrownianPath(2), "solver": diffrax.Euler(), "gradient": gradient, "max_events": ROOM}
+        options = {"driver": driver, "solver": diffrax.Euler(), "gradient": gradient, "max_events": ROOM}
         return rs.solve(cell, t0=0.0, t1=SETTING.t1, num_steps=steps, y0=y0, args=c, key=key, **options).event_times
 
     return jax.vmap(one)(keys)
@@ -114,6 +121,8 @@ def one_neuron(repeats: int) -> dict[str, float]:
         }
         for name, method in (("direct", rs.Direct()), ("adjoint", rs.Adjoint())):
             runs[name] = lambda c, keys=keys, method=method: times(cell, c, keys, method)
+        lazy = rs.BrownianPath(2, lazy=True)
+        runs["direct, lazy path"] = lambda c, keys=keys, lazy=lazy: times(cell, c, keys, rs.Direct(), driver=lazy)
         for name, run in runs.items():
             forward = jax.jit(run)
             slope = jax.jit(jax.value_and_grad(lambda c, run=run: jnp.mean(run(c)[:, :3])))
@@ -123,34 +132,49 @@ def one_neuron(repeats: int) -> dict[str, float]:
     return found
 
 
-def network(repeats: int) -> dict[str, float]:
-    """100 recurrent neurons for 0.5 s: first call in s, forward in CPU ms, number of spikes; the same by restarts."""
-    k, p = 100, SETTING
+def flow_of_network(t: jax.Array, y: jax.Array, w: jax.Array) -> jax.Array:
+    p = SETTING
+    return jnp.stack([p.mu1 * (y[1] + 1.5 - y[0]), -5.0 * y[1], jnp.exp(p.beta * (y[0] - p.v_th))])
 
-    def flow(t, y, w):
-        return jnp.stack([p.mu1 * (y[1] + 1.5 - y[0]), -5.0 * y[1], jnp.exp(p.beta * (y[0] - p.v_th))])
 
-    def reset(y, kind, threshold, w):
-        mine = jnp.arange(k) == kind
-        return jnp.stack([y[0] - jnp.where(mine, p.v_reset, 0.0), y[1] + w[kind], jnp.where(mine, threshold, y[2])])
+def reset_of_network(y: jax.Array, kind: jax.Array, threshold: jax.Array, w: jax.Array) -> jax.Array:
+    mine = jnp.arange(w.shape[0]) == kind
+    v = y[0] - jnp.where(mine, SETTING.v_reset, 0.0)
+    return jnp.stack([v, y[1] + w[kind], jnp.where(mine, threshold, y[2])])
 
+
+def run_of_network(k: int, max_events: int = 512) -> tuple[Callable, jax.Array, jax.Array]:
+    """Spike times and number of spikes of k neurons for 0.5 s as a function of the weights; weights; initial state."""
     sde = rs.EventSDE(
-        flow,
+        flow_of_network,
         lambda t, y, w: lineax_rows(k),
         event=lambda t, y, w: y[2],
-        transition=lambda t, y, kind, u, w: reset(y, kind, jnp.log(u[0]) - p.alpha, w),
+        transition=lambda t, y, kind, u, w: reset_of_network(y, kind, jnp.log(u[0]) - SETTING.alpha, w),
         num_uniforms=1,
     )
-    w = 0.3 / k * jr.normal(jr.key(2), (k, k))
     y0 = jnp.stack([jnp.zeros(k), jnp.zeros(k), jnp.log(jr.uniform(jr.key(3), (k,), minval=1e-3))])
-    options = {"driver": rs.BrownianPath(k), "solver": diffrax.Euler(), "max_events": 512, "key": jr.key(4)}
+    options = {"driver": rs.BrownianPath(k), "solver": diffrax.Euler(), "max_events": max_events, "key": jr.key(4)}
 
-    def ours(w):
+    def run(w):
         sol = rs.solve(sde, t0=0.0, t1=0.5, num_steps=50, y0=y0, args=w, **options)
         return sol.event_times, sol.num_events
 
+    return run, 0.3 / k * jr.normal(jr.key(2), (k, k)), y0
+
+
+def network(repeats: int) -> dict[str, float]:
+    """100 recurrent neurons for 0.5 s: first call in s, forward in CPU ms, number of spikes; the same by restarts."""
+    k = 100
+    ours, w, y0 = run_of_network(k)
+
     def restarts(w, heights):
-        system = (flow, lambda t, y, w: lineax_rows(k), heights, lambda y: jnp.argmax(y[2]), reset)
+        system = (
+            flow_of_network,
+            lambda t, y, w: lineax_rows(k),
+            heights,
+            lambda y: jnp.argmax(y[2]),
+            reset_of_network,
+        )
         return published.restarted(w, jr.key(4), y0, system, SETTING._replace(t1=0.5, max_spikes=512))
 
     each = [lambda y, j=j: y[2, j] for j in range(k)]
@@ -178,17 +202,42 @@ def lineax_rows(k: int) -> Any:
     )
 
 
+def compiling() -> dict[str, float]:
+    """CPU seconds to trace and compile a gradient, by neurons (each a kind of event) and by room for events."""
+    found = {}
+    for k, room in ((10, 512), (100, 512), (1000, 512), (100, 32), (100, 8192)):
+        run, w, _ = run_of_network(k, room)
+        slope = jax.jit(jax.grad(lambda w, run=run: jnp.mean(run(w)[0][:5])))
+        begin = time.process_time()
+        slope.lower(w).compile()
+        found[f"{k} neurons, room for {room} events"] = time.process_time() - begin
+    return found
+
+
 def memory() -> dict[str, dict[str, int]]:
     """Temporary bytes of a gradient (one lane), by method and number of steps."""
     cell, keys, found = neuron(), jr.split(jr.key(1), 1), {}
-    methods = {"Direct()": rs.Direct(), "Direct(checkpoints=32)": rs.Direct(checkpoints=32)}
-    for name, method in (methods | {"Forward()": rs.Forward(), "Adjoint()": rs.Adjoint()}).items():
+    kept, lazy = rs.BrownianPath(2), rs.BrownianPath(2, lazy=True)
+    methods = {
+        "Direct()": (lambda n: rs.Direct(), kept),
+        "Adjoint()": (lambda n: rs.Adjoint(), kept),
+        "Forward()": (lambda n: rs.Forward(), kept),
+        "Direct(checkpoints=sqrt)": (lambda n: rs.Direct(checkpoints=math.isqrt(n // 11)), kept),
+        "Direct(checkpoints=sqrt), lazy path": (lambda n: rs.Direct(checkpoints=math.isqrt(n // 11)), lazy),
+        "Forward(), lazy path": (lambda n: rs.Forward(), lazy),
+    }
+    for name, (method, driver) in methods.items():
         row = {}
-        for steps in (500, 2000, 8000):
-            slope = jax.jit(jax.grad(lambda c, m=method, n=steps: jnp.mean(times(cell, c, keys, m, n)[:, :3])))
+        for steps in (500, 8000):
+            chosen = method(steps)
+            run = lambda c, m=chosen, n=steps, x=driver: times(cell, c, keys, m, n, x)  # noqa: E731
+            slope = jax.jit(jax.grad(lambda c, run=run: jnp.mean(run(c)[:, :3])))
             row[str(steps)] = int(slope.lower(jnp.float32(1.5)).compile().memory_analysis().temp_size_in_bytes)
         found[name] = row
     return found
+
+
+_ROOMS = ("100 neurons, room for 32", "100 neurons, room for 8192")
 
 
 def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -199,6 +248,10 @@ def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
         for what, word in (("forward", "scan"), ("gradient", "scan's gradient")):
             over = ms[f"no events, ours: {what}"] / ms[f"no events, lean scan: {what}"]
             summary[f"no events, {what}: over a lean {word}"] = over
+    if "compiling" in found:
+        row = found["compiling"]
+        for few, many in (("10 neurons, room for 512", "1000 neurons, room for 512"), _ROOMS):
+            summary[f"compiling, {many} over {few} events"] = row[f"{many} events"] / row[f"{few} events"]
     if "neuron" in found:
         for lanes, word in ((LANES, "lanes"), (1, "lane")):
             for what in ("forward", "gradient"):
@@ -225,6 +278,7 @@ def main(arguments: list[str]) -> None:
         "no_events": lambda: without_events(repeats),
         "network": lambda: network(repeats),
         "memory": memory,
+        "compiling": compiling,
         "neuron": lambda: one_neuron(repeats),
     }
     wanted = [name for name in arguments if name in sections] or list(sections)

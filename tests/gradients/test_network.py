@@ -14,6 +14,7 @@ from event_systems import METHODS, central_differences, relative_error
 
 import roughspike as rs
 from roughspike.paths.realised import AbstractPath, continuous
+from roughspike.paths.uniform import open_uniform
 
 K, T, STEPS, EVENTS = 4, 2.5, 50, 48
 BETA, TAU_S = 5.0, 1.0
@@ -79,8 +80,7 @@ def setting():
 def uniforms(key):
     """What the solver gives event m of kind k: [m, k]."""
     keys = jax.vmap(lambda m: jr.fold_in(key, m))(jnp.arange(EVENTS, dtype=jnp.int32))
-    tiny = float(jnp.finfo(jnp.float64).tiny)
-    return jax.vmap(lambda k: jr.uniform(k, (K, 1), jnp.float64, minval=tiny))(keys)[..., 0]
+    return jax.vmap(lambda k: open_uniform(k, (K, 1), jnp.float64))(keys)[..., 0]
 
 
 def simulate(p, y, noise, u):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -66,43 +68,43 @@ def test_continuous_adjoint_converges_to_the_exact_one():
     assert 1.6 < np.log(errors[0] / errors[1]) / np.log(8) < 2.5
 
 
+CLOCKS = rs.EventSDE(
+    drift=lambda t, y, p: {"x": p["a"] * jnp.sin(t) - 0.5 * y["x"], "s": p["rate"] * (1 + y["x"] ** 2)},
+    diffusion=lambda t, y, p: {"x": p["sigma"] * y["x"][:, None], "s": jnp.zeros((1, 1))},
+    event=lambda t, y, p: jnp.stack([y["s"][0] - 1.0 - 0.1 * t, jnp.sin(p["clock"] * t) - 0.2]),
+    transition=lambda t, y, kind, u, p: {
+        "x": y["x"] * jnp.where(kind == 0, 0.7, 1.0 + 0.1 * t),
+        "s": jnp.where(kind == 0, 0.2 * u, y["s"]),
+    },
+    num_uniforms=1,
+)
+
+
+def loss_of_clocks(point, method):
+    """Spike times, states at spikes and at the end."""
+    p, y0, t0 = point
+    driver, options = rs.BrownianPath(1), {"gradient": METHODS[method], "max_events": 12, "key": jr.key(5)}
+    sol = rs.solve(CLOCKS, t0=t0, t1=3.0, num_steps=40, y0=y0, args=p, driver=driver, **options)
+    fired = jnp.isfinite(sol.event_times)
+    times = jnp.where(fired, jnp.where(fired, sol.event_times, 0.0), 0.0)
+    return jnp.sum(jnp.cos(times)) + jnp.sum(sol.event_states["x"] ** 2) + sol.y1["x"][0], sol
+
+
+@functools.cache
+def differences_of_clocks():
+    """The point, and central differences there: one program for all methods."""
+    p = {"a": 1.0, "rate": 0.9, "sigma": 0.4, "clock": 5.0}
+    point = jax.tree.map(jnp.asarray, (p, {"x": jnp.ones(1), "s": jnp.zeros(1)}, jnp.asarray(0.1)))
+    return point, central_differences(jax.jit(lambda x: loss_of_clocks(x, "direct")[0]), point)
+
+
 @EACH
 def test_noise_in_the_state_and_clocks(method):
     """Multiplicative Stratonovich noise; two kinds, one of them a clock; E and T that look at the time."""
-    system = rs.EventSDE(
-        drift=lambda t, y, p: {"x": p["a"] * jnp.sin(t) - 0.5 * y["x"], "s": p["rate"] * (1 + y["x"] ** 2)},
-        diffusion=lambda t, y, p: {"x": p["sigma"] * y["x"][:, None], "s": jnp.zeros((1, 1))},
-        event=lambda t, y, p: jnp.stack([y["s"][0] - 1.0 - 0.1 * t, jnp.sin(p["clock"] * t) - 0.2]),
-        transition=lambda t, y, kind, u, p: {
-            "x": y["x"] * jnp.where(kind == 0, 0.7, 1.0 + 0.1 * t),
-            "s": jnp.where(kind == 0, 0.2 * u, y["s"]),
-        },
-        num_uniforms=1,
-    )
-
-    def loss(point, method):
-        p, y0, t0 = point
-        sol = rs.solve(
-            system,
-            t0=t0,
-            t1=3.0,
-            num_steps=40,
-            y0=y0,
-            args=p,
-            driver=rs.BrownianPath(1),
-            key=jr.key(5),
-            gradient=METHODS[method],
-            max_events=12,
-        )
-        fired = jnp.isfinite(sol.event_times)
-        times = jnp.where(fired, jnp.where(fired, sol.event_times, 0.0), 0.0)
-        return jnp.sum(jnp.cos(times)) + jnp.sum(sol.event_states["x"] ** 2) + sol.y1["x"][0], sol
-
-    p = {"a": 1.0, "rate": 0.9, "sigma": 0.4, "clock": 5.0}
-    point = jax.tree.map(jnp.asarray, (p, {"x": jnp.ones(1), "s": jnp.zeros(1)}, jnp.asarray(0.1)))
-    found, sol = jax.jit(jax.grad(lambda x: loss(x, method), has_aux=True))(point)
+    point, differences = differences_of_clocks()
+    found, sol = jax.jit(jax.grad(lambda x: loss_of_clocks(x, method), has_aux=True))(point)
     assert bool(sol.result.ok) and {0, 1} <= set(np.asarray(sol.event_kinds).tolist())
-    assert relative_error(found, central_differences(jax.jit(lambda x: loss(x, method)[0]), point)) < 1e-6
+    assert relative_error(found, differences) < 1e-6
 
 
 def two_timers(method="direct"):
@@ -117,10 +119,16 @@ def two_timers(method="direct"):
     )
 
 
+@functools.cache
+def run_of_timers():
+    """Value and its program are the same by every method."""
+    return jax.jit(two_timers())
+
+
 @EACH
 def test_a_tie_and_a_swap(method):
     """At a tie the lowest kind fires first; times by rank, and the end, are C1 through the swap of two events."""
-    run = jax.jit(two_timers(method))
+    run = run_of_timers()
     p = jnp.array([1.0, 1.0])
     tie = run(p, jnp.array([0.4, 0.4]))
     assert tie.event_kinds[:2].tolist() == [0, 1] and bool(tie.result.ok)
@@ -132,34 +140,35 @@ def test_a_tie_and_a_swap(method):
     assert relative_error(before, after) < 1e-7
 
 
+JUMPY = rs.EventSDE(
+    drift=lambda t, y, p: -p * y,
+    diffusion=lambda t, y, p: y[:, None],
+    event=lambda t, y, p: y[:1] - 2.0,
+    transition=lambda t, y, kind, u, p: y - 1.5,
+)
+
+
+def loss_of_jumps(point, method):
+    """The event that a jump causes, and the end."""
+    p, times, sizes = point
+    driver = rs.PiecewisePath(jnp.array([0.0, 2.0]), jnp.array([0.0, 0.3])) + rs.PiecewisePath(times, jumps=sizes)
+    options = {"t0": 0.0, "t1": 2.0, "num_steps": 16, "gradient": METHODS[method], "max_events": 4}
+    sol = rs.solve(JUMPY, y0=jnp.array([1.2]), args=p, driver=driver, **options)
+    fired = jnp.isfinite(sol.event_times)
+    return jnp.sum(jnp.where(fired, jnp.where(fired, sol.event_times, 0.0), 0.0)) + sol.y1[0] ** 2, sol
+
+
+@functools.cache
+def differences_of_jumps():
+    """The point, and central differences there."""
+    point = (jnp.asarray(0.4), jnp.array([0.31, 1.04, 1.43]), jnp.array([[0.2], [0.9], [0.4]]))
+    return point, central_differences(jax.jit(lambda x: loss_of_jumps(x, "direct")[0]), point)
+
+
 @EACH
 def test_jumps_of_the_driver(method):
     """Marcus jumps move the state, and may fire an event; gradients in their times and sizes."""
-    system = rs.EventSDE(
-        drift=lambda t, y, p: -p * y,
-        diffusion=lambda t, y, p: y[:, None],
-        event=lambda t, y, p: y[:1] - 2.0,
-        transition=lambda t, y, kind, u, p: y - 1.5,
-    )
-
-    def loss(point):
-        p, times, sizes = point
-        driver = rs.PiecewisePath(jnp.array([0.0, 2.0]), jnp.array([0.0, 0.3])) + rs.PiecewisePath(times, jumps=sizes)
-        sol = rs.solve(
-            system,
-            t0=0.0,
-            t1=2.0,
-            num_steps=16,
-            y0=jnp.array([1.2]),
-            args=p,
-            driver=driver,
-            gradient=METHODS[method],
-            max_events=4,
-        )
-        fired = jnp.isfinite(sol.event_times)
-        return jnp.sum(jnp.where(fired, jnp.where(fired, sol.event_times, 0.0), 0.0)) + sol.y1[0] ** 2, sol
-
-    point = (jnp.asarray(0.4), jnp.array([0.31, 1.04, 1.43]), jnp.array([[0.2], [0.9], [0.4]]))
-    found, sol = jax.jit(jax.grad(loss, has_aux=True))(point)
+    point, differences = differences_of_jumps()
+    found, sol = jax.jit(jax.grad(lambda x: loss_of_jumps(x, method), has_aux=True))(point)
     assert bool(sol.result.ok) and int(sol.num_events) == 1 and abs(float(sol.event_times[0]) - 1.04) < 1e-14
-    assert relative_error(found, central_differences(jax.jit(lambda x: loss(x)[0]), point)) < 1e-6
+    assert relative_error(found, differences) < 1e-6

@@ -224,8 +224,8 @@ class AbstractProgram(eqx.Module):
         """What an iteration read of the tables."""
 
     @abc.abstractmethod
-    def gather(self, tables: Any, known: Known, on_locals: Local) -> Any:
-        """`tables` plus the cotangents of the rows that iterations read; `known` has a leading axis."""
+    def gather(self, tables: Any, sums: Any, known: Known, on_locals: Local) -> Any:
+        """`sums`, cotangents of `tables`, plus those of the rows that iterations read; `known` has a leading axis."""
 
     @abc.abstractmethod
     def time(self, params: Params, cell: jax.Array, r: jax.Array) -> jax.Array:

@@ -176,7 +176,7 @@ def _backward(
             _, starts = jax.lax.scan(again, (starts, None), None, length=size)
         carry, on_locals = jax.lax.scan(iteration, carry, starts, reverse=True)
         if on_locals is not None:
-            on_tables = program.gather(on_tables, starts[2], on_locals)
+            on_tables = program.gather(tables, on_tables, starts[2], on_locals)
         return carry, on_tables
 
     begin = (jnp.zeros_like(r), dense(on_core.y, y), jax.tree.map(jnp.zeros_like, wanted))

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from roughspike.paths.drawn import DrawnRows
 from roughspike.paths.realised import AbstractPath, RealisedPath, continuous, random_key
 
 
@@ -23,6 +24,10 @@ class BrownianPath(AbstractPath):
 
     - `num_channels`: how many Brownian motions.
     - `areas`: also draw the space-time Levy areas H.
+    - `lazy`: give every step a key of its own, so that `rs.solve` can draw a step when it comes to it, and again in
+      the backward pass, instead of the whole path beforehand. Memory then does not grow with the number of steps by
+      the path, for more time (page "which gradient method"). The path is not the one without `lazy`, and is kept as
+      any other in sums and stacks.
 
     >>> import jax, jax.numpy as jnp, roughspike as rs
     >>> path = rs.BrownianPath(2).realise(jax.random.key(0), 0.0, 1.0, 50, jnp.float32)
@@ -32,11 +37,12 @@ class BrownianPath(AbstractPath):
 
     channels: int = eqx.field(static=True)
     areas: bool = eqx.field(static=True)
+    lazy: bool = eqx.field(static=True)
 
-    def __init__(self, num_channels: int = 1, areas: bool = False):
+    def __init__(self, num_channels: int = 1, areas: bool = False, lazy: bool = False):
         if num_channels < 1:
             raise ValueError(f"num_channels must be at least 1, got {num_channels}")
-        self.channels, self.areas = int(num_channels), bool(areas)
+        self.channels, self.areas, self.lazy = int(num_channels), bool(areas), bool(lazy)
 
     @property
     def rough(self) -> tuple[bool, ...]:
@@ -47,12 +53,22 @@ class BrownianPath(AbstractPath):
         self, key: Any, t0: float | jax.Array, t1: float | jax.Array, num_steps: int, dtype: Any
     ) -> RealisedPath:
         """Increments N(0, h), and areas N(0, h / 12) if asked for."""
+        if self.lazy:
+            path, cells = self.drawn(key, t0, t1, num_steps, dtype), jnp.arange(num_steps, dtype=jnp.int32)
+            return continuous(path.increments[cells], None if path.areas is None else path.areas[cells])
         scale = jnp.sqrt(step_length(t0, t1, num_steps, dtype))
         for_increments, for_areas = jax.random.split(random_key(self, key))
         shape = (num_steps, self.channels)
         increments = scale * jax.random.normal(for_increments, shape, dtype)
         areas = scale * jax.random.normal(for_areas, shape, dtype) / jnp.sqrt(jnp.asarray(12, dtype))
         return continuous(increments, areas if self.areas else None)
+
+    def drawn(self, key: Any, t0: float | jax.Array, t1: float | jax.Array, num_steps: int, dtype: Any) -> RealisedPath:
+        """The path of `realise` with `lazy`, whose steps are drawn when they are asked for."""
+        scale, shape = jnp.sqrt(step_length(t0, t1, num_steps, dtype)), (num_steps, self.channels)
+        for_increments, for_areas = jax.random.split(random_key(self, key))
+        areas = DrawnRows(for_areas, scale / jnp.sqrt(jnp.asarray(12, dtype)), shape)
+        return continuous(DrawnRows(for_increments, scale, shape), areas if self.areas else None)
 
 
 def step_length(t0: float | jax.Array, t1: float | jax.Array, num_steps: int, dtype: Any) -> jax.Array:

@@ -24,11 +24,12 @@ import jax.numpy as jnp
 from roughspike.gradients.base import Core, Inputs, Known, Local, Moved, Params, Records, frozen
 from roughspike.gradients.blocks import scan_in_blocks
 from roughspike.gradients.lazy import when
+from roughspike.paths.drawn import DrawnRows
 from roughspike.solve.crossing import Fired, due, fire, initial_status, missed, settle, suspects
 from roughspike.solve.parts import GridProgram
 from roughspike.solve.result import CHATTERING, EVENT_BUFFER_FULL, GRAZE, JUMP_BUFFER_FULL, NOT_FINITE, SOLVER_FAILED
 from roughspike.solve.stepping import Piece
-from roughspike.solve.stops import GRID, JUMP, SAVE, Tables, make_tables
+from roughspike.solve.stops import GRID, JUMP, SAVE, Tables, draw_path, make_tables
 
 
 class Reached(NamedTuple):
@@ -63,7 +64,7 @@ class EventLoop(GridProgram):
         driver_key, uniform_key = (None, None) if inputs.key is None else jax.random.split(inputs.key)
         path = None
         if inputs.driver is not None:
-            path = inputs.driver.realise(driver_key, t0, inputs.t1, self.steps, t0.dtype)
+            path = draw_path(inputs.driver, driver_key, t0, inputs.t1, self.steps)
         uniforms = self.draw_uniforms(uniform_key, t0.dtype)
         tables = make_tables(path, t0, h, self.steps, inputs.save_at, uniforms)
         params = Params(inputs.sde, inputs.args, t0, h, jax.lax.stop_gradient(y0))
@@ -104,12 +105,15 @@ class EventLoop(GridProgram):
         self, params: Params, tables: Tables, core: Core, records: Records, blocks: int
     ) -> tuple[Core, Records]:
         """A scan of whole steps."""
-        cells = jnp.arange(self.steps, dtype=jnp.int32)
+        cells, lazy = jnp.arange(self.steps, dtype=jnp.int32), isinstance(tables.increments, DrawnRows)
 
         def body(carry, inputs):
             y, ys = carry
             cell, increment, area = inputs
-            piece = Piece(increment, area) if self.noisy else None
+            if lazy:
+                piece = tables.piece(cell)
+            else:
+                piece = Piece(increment, area) if self.noisy else None
             y, _ = self.cell(params, piece, cell).step(0.0, y, 1.0)
             if self.num_saves:
                 slot = jnp.searchsorted(tables.save_cell, cell)
@@ -118,7 +122,8 @@ class EventLoop(GridProgram):
                 ys = jax.tree.map(lambda b, x: b.at[slot].set(x, mode="drop"), ys, y)
             return (y, ys), None
 
-        inputs = (cells, tables.increments if self.noisy else None, tables.areas if self.noisy else None)
+        stored = self.noisy and not lazy
+        inputs = (cells, tables.increments if stored else None, tables.areas if stored else None)
         (y, ys), _ = scan_in_blocks(body, (core.y, records.ys), inputs, self.steps, blocks)
         bad = ~_finite(y)
         flags = core.flags | jnp.where(bad, NOT_FINITE, 0).astype(jnp.int32)
@@ -294,9 +299,9 @@ class EventLoop(GridProgram):
         """The cells passed and the one after them, the jump and the save time that were next."""
         return tables.local(known.cell - known.passed, 1 + self.passes, known.jump, known.save)
 
-    def gather(self, tables: Tables, known: Known, on_locals: Local) -> Tables:
+    def gather(self, tables: Tables, sums: Tables, known: Known, on_locals: Local) -> Tables:
         """Scatter-add: linear in the number of iterations."""
-        return tables.add(known.cell - known.passed, known.jump, known.save, on_locals)
+        return tables.add(sums, known.cell - known.passed, known.jump, known.save, on_locals)
 
     def store(self, records: Records, known: Known, moved: Moved) -> Records:
         """Event and save into their slots; slots beyond the end are dropped."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from roughspike.gradients.base import Local
+from roughspike.paths.brownian import BrownianPath
+from roughspike.paths.drawn import DrawnRows
 from roughspike.paths.realised import RealisedPath
 from roughspike.solve.stepping import Piece
 
@@ -17,8 +21,8 @@ GRID, JUMP, SAVE = 0, 1, 2
 class Tables(eqx.Module):
     """The path by cells, jumps and save times by cell and place r in (0, 1] of it; cell = steps where there is none."""
 
-    increments: jax.Array
-    areas: jax.Array | None
+    increments: jax.Array | DrawnRows
+    areas: jax.Array | DrawnRows | None
     jump_cell: jax.Array
     jump_r: jax.Array
     jump_sizes: jax.Array
@@ -35,7 +39,7 @@ class Tables(eqx.Module):
             increments=_row(self.increments, cells),
             areas=None if self.areas is None else _row(self.areas, cells),
             jump_r=_row(self.jump_r, jump) if jumps else one,
-            jump_size=_row(self.jump_sizes, jump) if jumps else self.increments[0] * 0,
+            jump_size=_row(self.jump_sizes, jump) if jumps else jnp.zeros(self.increments.shape[1:], one.dtype),
             save_r=_row(self.save_r, save) if saves else one,
         )
 
@@ -69,23 +73,38 @@ class Tables(eqx.Module):
             return jnp.zeros((), bool)
         return (save < saves) & (_row(self.save_cell, save) == cell) & (_row(self.save_r, save) <= end)
 
-    def add(self, cell: jax.Array, jump: jax.Array, save: jax.Array, rows: Local) -> Tables:
-        """Add cotangents of what `local` gave, per iteration, into tables of cotangents."""
+    def add(self, sums: Tables, cell: jax.Array, jump: jax.Array, save: jax.Array, rows: Local) -> Tables:
+        """Add cotangents of what `local` gave, per iteration, into `sums`, tables of cotangents."""
         cells = cell[:, None] + jnp.arange(rows.increments.shape[1], dtype=cell.dtype)[None]
         pairs = [
-            (self.increments, cells, rows.increments),
-            (self.areas, cells, rows.areas),
-            (self.jump_r, jump, rows.jump_r),
-            (self.jump_sizes, jump, rows.jump_size),
-            (self.save_r, save, rows.save_r),
+            (self.increments, sums.increments, cells, rows.increments),
+            (self.areas, sums.areas, cells, rows.areas),
+            (self.jump_r, sums.jump_r, jump, rows.jump_r),
+            (self.jump_sizes, sums.jump_sizes, jump, rows.jump_size),
+            (self.save_r, sums.save_r, save, rows.save_r),
         ]
-        new = [t if t is None or not t.size else t.at[k].add(x, mode="drop") for t, k, x in pairs]
         where = lambda x: (x.increments, x.areas, x.jump_r, x.jump_sizes, x.save_r)  # noqa: E731
-        return eqx.tree_at(where, self, new, is_leaf=lambda x: x is None)
+        leaf = lambda x: x is None or isinstance(x, DrawnRows)  # noqa: E731
+        return eqx.tree_at(where, sums, [_plus(*pair) for pair in pairs], is_leaf=leaf)
 
 
-def _row(table: jax.Array, k: jax.Array) -> jax.Array:
-    """Row or rows k, the last one beyond the end."""
+def _plus(table: Any, sums: Any, k: jax.Array, cotangents: Any) -> Any:
+    """`sums` of cotangents of a table, and those of its rows k."""
+    if isinstance(table, DrawnRows):
+        return table.plus(sums, k, cotangents)
+    return sums if sums is None or not sums.size else sums.at[k].add(cotangents, mode="drop")
+
+
+def draw_path(driver: Any, key: Any, t0: jax.Array, t1: jax.Array, steps: int) -> RealisedPath:
+    """The driver on the grid, drawn now, or lazily if it wants that."""
+    draw = driver.drawn if isinstance(driver, BrownianPath) and driver.lazy else driver.realise
+    return draw(key, t0, t1, steps, t0.dtype)
+
+
+def _row(table: Any, k: jax.Array) -> jax.Array:
+    """Row or rows k, the last one (or others, of rows that are drawn) beyond the end."""
+    if isinstance(table, DrawnRows):
+        return table[k]
     return jnp.take(table, k, axis=0, mode="clip")
 
 
