@@ -37,16 +37,31 @@ def paths(model, y0, num, key=0, **options):
     return np.asarray(times), np.asarray(kinds), np.asarray(counts), np.asarray(y1)
 
 
-def test_a_constant_rate_is_a_poisson_process():
-    model = rs.hazard(still, lambda t, y, args: 3.0)
-    times, _, counts, _ = paths(model, [0.0], 1500, t1=4.0, num_steps=2, max_events=40)
-    seen = np.bincount(counts, minlength=60)
-    expected = 1500 * st.poisson(12.0).pmf(np.arange(len(seen)))
+@pytest.fixture(scope="module")
+def three():
+    """1500 paths on [0, 5] of rates 3, 4 with alpha 0.6, and 1 + t, in one system: per hazard the times, padded."""
+    model = rs.hazard(
+        still, lambda t, y, args: jnp.stack([3.0, 4.0, 1.0 + t]), alpha=jnp.array([0.0, 0.6, 0.0]), transition=None
+    )
+    with jax.enable_x64(True):
+        times, kinds, *_ = paths(model, [0.0], 1500, t1=5.0, num_steps=20, max_events=90)
+    return [np.sort(np.where(kinds == k, times, np.inf)) for k in range(3)]
+
+
+def gaps_of(times):
+    """Three per path; that the window holds fewer has a probability of 4e-5."""
+    return np.diff(np.c_[np.zeros(len(times)), times[:, :3]])
+
+
+def test_a_constant_rate_is_a_poisson_process(three):
+    times = three[0]
+    seen = np.bincount(np.isfinite(times).sum(1), minlength=60)
+    expected = 1500 * st.poisson(15.0).pmf(np.arange(len(seen)))
     keep = expected > 5
     assert st.chisquare(seen[keep], expected[keep] * seen[keep].sum() / expected[keep].sum()).pvalue > LEVEL
-    assert st.kstest(times[np.isfinite(times)], st.uniform(0, 4).cdf).pvalue > LEVEL  # 18,000 times
-    gaps = np.diff(np.c_[np.zeros(1500), times[:, :3]])
-    assert st.kstest(np.ravel(gaps), st.expon(scale=1 / 3).cdf).pvalue > LEVEL  # 4500: three per path, never cut
+    assert st.kstest(times[np.isfinite(times)], st.uniform(0, 5).cdf).pvalue > LEVEL  # 22,500 times
+    gaps = gaps_of(times)
+    assert st.kstest(np.ravel(gaps), st.expon(scale=1 / 3).cdf).pvalue > LEVEL  # 4500
     assert abs(np.corrcoef(gaps[:, 0], gaps[:, 1])[0, 1]) < 3.3 / np.sqrt(1500)
 
 
@@ -57,18 +72,18 @@ def test_thresholds_within_rounding_of_zero_count_too():
     assert abs(counts.sum() - 64 * 320) < 3.3 * np.sqrt(64 * 320)  # one that never fires again would lose dozens
 
 
-def test_alpha_is_a_hazard_to_exceed_first():
-    model = rs.hazard(still, lambda t, y, args: 4.0, alpha=0.6)
-    times, *_ = paths(model, [0.0], 1500, t1=4.0, num_steps=2, max_events=40)
-    gaps = np.diff(np.c_[np.zeros(1500), times[:, :3]])
-    assert st.kstest(np.ravel(gaps), st.expon(loc=0.6 / 4, scale=1 / 4).cdf).pvalue > LEVEL
+def test_alpha_is_a_hazard_to_exceed_first(three):
+    assert st.kstest(np.ravel(gaps_of(three[1])), st.expon(loc=0.6 / 4, scale=1 / 4).cdf).pvalue > LEVEL
 
 
-def test_a_rate_that_depends_on_time():
+def test_a_rate_that_depends_on_time(three):
     """Rate 1 + t: P(T > t) = exp(-t - t^2 / 2)."""
-    model = rs.hazard(still, lambda t, y, args: 1.0 + t)
-    times, *_ = paths(model, [0.0], 2000, t1=6.0, num_steps=30, max_events=50)
-    assert st.kstest(times[:, 0], lambda t: 1 - np.exp(-t - t**2 / 2)).pvalue > LEVEL
+    assert st.kstest(three[2][:, 0], lambda t: 1 - np.exp(-t - t**2 / 2)).pvalue > LEVEL
+
+
+def test_hazards_are_independent_of_each_other(three):
+    first = np.stack([times[:, 0] for times in three])
+    assert np.max(np.abs(np.corrcoef(first) - np.eye(3))) < 3.3 / np.sqrt(1500)
 
 
 def test_a_cox_process_driven_by_brownian_motion():
