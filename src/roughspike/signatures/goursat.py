@@ -5,9 +5,9 @@ In a rectangle rho is constant, <dx_i, dy_j> or a second difference of a static 
 transpose of `taylor_tile`, from stored edges. Scales are those of `sweep`.
 
 What runs side by side are lanes (pairs of paths, the last axis) times the rows of a strip: at step t, row r of the
-strip is at column t - r, so that few long paths take as few steps as many short ones. Edges along y are kept by column,
-last column first: those that a step needs are a window of this array, from row 0 to the last, and the step's own take
-their place. Columns outside the grid have rho = 0, which changes nothing.
+strip is at column t - r, so that few long paths take as few steps as many short ones. Edges along y go to the next row
+with the next step, from the strip below to the first row, and from the last row to the strip above; column j of a strip
+is kept at j + rows - 1. Columns outside the grid have rho = 0, which changes nothing.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ def _forward(rho: jax.Array, order: int, unit: int, store: bool) -> tuple[Scaled
         below, _, stored = carry
 
         def cell(t: jax.Array, carry: tuple) -> tuple:
-            v, f, scale, above, stored = carry
-            start = steps - 1 - t
-            g = [_window(edge, start, rows) for edge in above]
+            v, f, scale, last, above, stored = carry
+            g = [jnp.concatenate([_row(edge, t + rows - 1), own[:-1]]) for edge, own in zip(below, last, strict=True)]
             column = scale
             if unit:
                 inside = t - jnp.arange(rows, dtype=t.dtype)[:, None] < columns
@@ -62,11 +61,12 @@ def _forward(rho: jax.Array, order: int, unit: int, store: bool) -> tuple[Scaled
             stored = tuple(map(put, stored, (v, *f, *g, *factors))) if store else ()
             v, f, g = _cell(v, f, tuple(g), _rho(rho, b, t), factors)
             edges = (*g, column + up) if unit else g
-            above = tuple(_put(edge, start, value) for edge, value in zip(above, edges, strict=True))
-            return v, f, column, above, stored
+            above = tuple(_put(edge, t, value[-1:]) for edge, value in zip(above, edges, strict=True))
+            return v, f, column, tuple(edges), above, stored
 
-        v, f, scale, below, stored = jax.lax.fori_loop(0, steps, cell, (one, none, zero, below, stored))
-        return below, Scaled(taylor_end([v, *f])[-1], scale[-1]), stored
+        begin = one, none, zero, tuple(zero for _ in below), below, stored
+        v, f, scale, _, above, stored = jax.lax.fori_loop(0, steps, cell, begin)
+        return above, Scaled(taylor_end([v, *f])[-1], scale[-1]), stored
 
     begin = room((steps + rows - 1, lanes), order - 1 + (unit > 0)), Scaled(one[0], zero[0]), stored
     _, value, stored = jax.lax.fori_loop(0, strips, row, begin)
@@ -112,19 +112,21 @@ def _backward_rule(order: int, unit: int, residuals: tuple, cotangent: Scaled) -
         ending = jnp.where(b == strips - 1, last, 0)  # only the last row's end is the value
 
         def cell(back: jax.Array, carry: tuple) -> tuple:
-            v, d_f, above, slope = carry
+            v, d_f, last, above, slope = carry
             t = steps - 1 - back
             lower = [jax.lax.dynamic_slice(s, (b, t, 0, 0), (1, 1, rows, lanes))[0, 0] for s in stored]
             factors = tuple(lower[2 * order - 1 :])
             one = lambda v, f, g, rho: _cell(v, f, g, rho, factors)  # noqa: E731
             f, g = tuple(lower[1:order]), tuple(lower[order : 2 * order - 1])
             _, transpose = jax.vjp(one, lower[0], f, g, _rho(rho, b, t))
-            v, f, g, d_rho = transpose((v, d_f, tuple(_window(edge, back, rows) for edge in above)))
-            above = tuple(_put(edge, back, value) for edge, value in zip(above, g, strict=True))
-            return v, f, above, jax.lax.dynamic_update_slice(slope, d_rho[None, :, None], (b, 0, t, 0))
+            d_g = (jnp.concatenate([own[1:], _row(edge, t)]) for edge, own in zip(below, last, strict=True))
+            v, f, g, d_rho = transpose((v, d_f, tuple(d_g)))
+            above = tuple(_put(edge, t + rows - 1, value[:1]) for edge, value in zip(above, g, strict=True))
+            return v, f, g, above, jax.lax.dynamic_update_slice(slope, d_rho[None, :, None], (b, 0, t, 0))
 
-        start = ending, tuple(ending * (1 / math.factorial(a)) for a in range(1, order)), below, slope
-        _, _, above, slope = jax.lax.fori_loop(0, steps, cell, start)
+        none = tuple(jnp.zeros_like(last) for _ in below)
+        start = ending, tuple(ending * (1 / math.factorial(a)) for a in range(1, order)), none, below, slope
+        *_, above, slope = jax.lax.fori_loop(0, steps, cell, start)
         return above, slope
 
     _, slope = jax.lax.fori_loop(0, strips, row, (edges, jnp.zeros_like(rho)))
@@ -136,8 +138,8 @@ def _rho(rho: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
     return jax.lax.dynamic_slice(rho, (b, 0, t, 0), (1, rho.shape[1], 1, rho.shape[3]))[0, :, 0]
 
 
-def _window(array: jax.Array, start: jax.Array, rows: int) -> jax.Array:
-    return jax.lax.dynamic_slice_in_dim(array, start, rows)
+def _row(array: jax.Array, start: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_slice_in_dim(array, start, 1)
 
 
 def _put(array: jax.Array, start: jax.Array, value: jax.Array) -> jax.Array:

@@ -105,7 +105,8 @@ def ties(*times: Any) -> Any:
         flat = xp.sort(xp.asarray(jax.lax.stop_gradient(found)).reshape(found.shape[0], -1), axis=-1)
         index = xp.arange(flat.shape[1])[None]
         opens = xp.concatenate([xp.ones_like(flat[:, :1], bool), flat[:, 1:] != flat[:, :-1]], axis=-1)
-        first = (np.maximum.accumulate if xp is np else jax.lax.cummax)(xp.where(opens, index, 0), axis=1)
+        start: Any = xp.where(opens, index, 0)
+        first = np.maximum.accumulate(start, axis=1) if xp is np else jax.lax.cummax(start, axis=1)
         most = xp.maximum(most, xp.max(xp.where(xp.isfinite(flat), index - first + 1, 1)))
     return False if xp is np and most == 1 else most
 
@@ -222,7 +223,7 @@ def _path_values(arguments: tuple, static: AbstractStaticKernel, order: int, pie
 
 
 def _strip(x: jax.Array, y: jax.Array, pieces: int, lanes: int) -> int:
-    """Rows at once. A step costs as much as 300 lanes before it does anything, and a strip of r rows r steps more."""
+    """Rows at once, few enough for the caches. A step costs 300 lanes beside its own; r rows take r steps more."""
     rows, columns = pieces * (x.shape[1] - 1), pieces * (y.shape[1] - 1)
     best = min(math.sqrt(300 * columns / lanes), 16384 / np.dtype(x.dtype).itemsize / lanes, rows)
     return -(-rows // max(1, round(rows / max(best, 1))))

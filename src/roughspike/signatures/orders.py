@@ -19,6 +19,7 @@ above them; the tests hold it to that.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -129,11 +130,12 @@ def log_i0(xp: Any, z: Any) -> Any:
 def choose(extent: Extent, tol: float) -> tuple[Orders, float]:
     """The cheapest orders whose estimate is below the tolerance, for concrete data; the estimate."""
     best, least = Orders(_TIME[-1], _JUMP[-1], _PIECES[-1]), math.inf
+    jumps = [(p, float(estimated_error(extent, Orders(_TIME[0], p))[1])) for p in _JUMP]
     for pieces in _PIECES:
-        time = next((p for p in _TIME if estimated_error(extent, Orders(p, 4, pieces))[0] < 0.6 * tol), None)
-        jump = next((p for p in _JUMP if estimated_error(extent, Orders(3, p))[1] < 0.3 * tol), None)
-        if time is not None and jump is not None and (cost := pieces**2 * (time**2 + jump**2 + 20)) < least:
-            best, least = Orders(time, jump, pieces), cost
+        times = [(p, float(estimated_error(extent, Orders(p, _JUMP[0], pieces))[0])) for p in _TIME]
+        for (time, first), (jump, second) in itertools.product(times, jumps):
+            if first + second < 0.9 * tol and (cost := pieces**2 * (time**2 + jump**2 + 20)) < least:
+                best, least = Orders(time, jump, pieces), cost
     return best, float(sum(estimated_error(extent, best)))
 
 
