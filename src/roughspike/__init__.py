@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from roughspike.pointprocess.links import SigmoidIntensity as SigmoidIntensity
     from roughspike.pointprocess.links import SoftplusIntensity as SoftplusIntensity
     from roughspike.pointprocess.network import PointProcessNetwork as PointProcessNetwork
+    from roughspike.pointprocess.particle import Particles as Particles
     from roughspike.pointprocess.sample import sample as sample
     from roughspike.pointprocess.sample import sample_relaxed as sample_relaxed
     from roughspike.pointprocess.score import LeaveOneOut as LeaveOneOut
@@ -173,6 +174,7 @@ _HOME = {
     "LeaveOneOut": "pointprocess.score",
     "RunningMean": "pointprocess.score",
     "EventTime": "pointprocess.event_time",
+    "Particles": "pointprocess.particle",
     "HiddenNeurons": "pointprocess.compare",
     "compare_estimators": "pointprocess.compare",
     "NegativeELBO": "likelihood.elbo",

@@ -225,6 +225,41 @@ class Sweep:
         return sweep.sweep_command(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare gradient estimators on one problem: bias, variance, CPU time, effective cost.
+
+    Finished estimators are kept in the folder: an interrupted comparison goes on where it was.
+    """
+
+    problem: tyro.conf.Positional[str | None] = None
+    """A named problem (without it they are listed), or module:function or file.py:function that returns one."""
+    list: bool = False
+    """Show the named problems, and stop."""
+    only: tuple[str, ...] = ()
+    """Some of the estimators, such as straight-through-0.3 [default: all]; the unbiased one is always there."""
+    draws: int = 200
+    """Draws of each estimator; one draw averages the samples of the problem (10 in a named one)."""
+    truth: str | None = None
+    """Estimator without bias that the others are measured against [default: score, reward-to-go]."""
+    truth_draws: int | None = None
+    """Draws of that one [default: four times as many]."""
+    seed: int = 0
+    """Of the problem and of the draws."""
+    again: bool = False
+    """Forget what the folder holds."""
+    out: Path | None = None
+    """Folder for table, figure and results [default: runs/compare-<problem>]."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print nothing but errors."""
+
+    def run(self) -> int:
+        """Compare; returns the exit code."""
+        from roughspike.recipe import compare
+
+        return compare.compare_command(self)
+
+
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[FitSim, tyro.conf.subcommand("fit-sim")]
@@ -232,6 +267,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,10 +13,11 @@ import roughspike
 from roughspike._types import SPIKE_BUFFER_FULL
 from roughspike.currents.base import AbstractCurrent
 from roughspike.evaluation.compare import compare_intervals, compare_rates, compare_trains
+from roughspike.evaluation.judge import Judge, bits_above_poisson, shown_window, subject_of
 from roughspike.evaluation.kernels import find_stimulus, kernels
-from roughspike.evaluation.metrics import Rescaling, Spans, restrict, time_rescaling
+from roughspike.evaluation.metrics import Rescaling, restrict, time_rescaling
 from roughspike.evaluation.parameters import parameter_rows
-from roughspike.evaluation.types import Evaluation, Membrane, Score, Signal, Stage, Trains
+from roughspike.evaluation.types import Evaluation, Membrane, Score, Signal, Stage
 from roughspike.likelihood import score as likelihood
 from roughspike.networks.population import Population
 from roughspike.networks.simulate import simulate
@@ -117,18 +117,18 @@ def evaluate(
     """
     name = name or ("SLIF with diffusion" if cell.neuron.has_diffusion else "SLIF, no diffusion")
     data = data if data.batch_shape else SpikeTrain(np.asarray(data.times)[None], data.t0, data.t1, onset=data.onset)
-    judge = _Judge(data, windows, held_out)
+    judge = Judge(data, windows, held_out)
     key_free, key_trace, key_score, key_test = jr.split(key, 4)
-    shown = _shown(judge) if shown is None else shown
+    shown = shown_window(judge) if shown is None else shown
     solution = _free_runs(cell, data, dt, num_samples, key_free)
     simulated = tuple((tuple(sample),) for sample in solution.spikes.to_lists())
     found = compare_intervals(judge.judging, simulated, judge.spans)
     if scores is None:
-        scores = [_poisson(), _score(cell, judge, name, dt, key_score, num_particles)]
+        scores = [poisson_score(), _score(cell, judge, name, dt, key_score, num_particles)]
     cells = {**(earlier or {}), name: cell}
     return Evaluation(
         title=title,
-        subject=subject or _subject(judge),
+        subject=subject or subject_of(judge),
         model=model or "A stochastic leaky integrate-and-fire neuron was fitted to it",
         t0=data.t0,
         t1=data.t1,
@@ -148,14 +148,14 @@ def evaluate(
         parameters=parameter_rows(cell, start=start, trainable=trainable),
         scores=tuple(scores),
         kernels=kernels(cell, np.sort(np.concatenate([row for trial in judge.recorded for row in trial]))),
-        configuration=(*configuration, *_own_configuration(dt, num_samples, num_particles, key)),
+        configuration=(*configuration, *own_configuration(dt, num_samples, num_particles, key)),
         warnings=tuple(f"simulation: {line}" for line in solution.result.messages()),
         remarks=tuple(remarks),
     )
 
 
 def evaluate_fit(result: FitLike, **options: Any) -> Evaluation:
-    """`evaluate` what a fit returned; options override what the result says itself."""
+    """`evaluate` what a fit returned, or `evaluate_network` a network; options override what the result says itself."""
     config = result.config
     given = {
         "dt": config["dt"],
@@ -166,6 +166,10 @@ def evaluate_fit(result: FitLike, **options: Any) -> Evaluation:
         "stages": (training_stage(result.history, str(config.get("loss", "loss")), simulated=_simulates(config)),),
         "configuration": configuration_rows(config),
     }
+    if not isinstance(result.model, Population):
+        from roughspike.evaluation.network import evaluate_network, network_of
+
+        return evaluate_network(network_of(result.model), result.data, **(given | options))
     return evaluate(result.model, result.data, **(given | options))
 
 
@@ -206,7 +210,8 @@ def configuration_rows(config: Mapping[str, Any], prefix: str = "") -> tuple[tup
     return tuple(rows)
 
 
-def _own_configuration(dt: float, num_samples: int, num_particles: int, key: jax.Array) -> tuple[tuple[str, str], ...]:
+def own_configuration(dt: float, num_samples: int, num_particles: int, key: jax.Array) -> tuple[tuple[str, str], ...]:
+    """What the evaluation itself depends on."""
     numbers = ", ".join(str(int(k)) for k in np.ravel(jr.key_data(key)))
     return (
         ("evaluation step", f"{dt * 1e3:g} ms"),
@@ -215,41 +220,6 @@ def _own_configuration(dt: float, num_samples: int, num_particles: int, key: jax
         ("particles per filter", str(num_particles)),
         ("evaluation software", f"roughspike {roughspike.__version__}, jax {jax.__version__}, numpy {np.__version__}"),
     )
-
-
-class _Judge:
-    """Which data trained the cell and which judge it.
-
-    `on`: the spikes to score, with `windows` (None: all of them). `train_on`, `train_windows`: the same for training.
-    """
-
-    def __init__(self, data: SpikeTrain, windows: Windows | None, held_out: Windows | SpikeTrain | None):
-        whole = ((data.t0, data.t1),)
-        self.data, self.train_on, self.train_windows = data, data, windows
-        self.train: Spans = whole if windows is None else _spans(windows)
-        self.recorded: Trains = _trains(data)
-        self.trials: tuple[int, ...] | None = None
-        self.on, self.windows, self.spans = data, windows, self.train
-        if isinstance(held_out, SpikeTrain):
-            other = _trains(held_out)
-            self.trials = tuple(range(len(self.recorded), len(self.recorded) + len(other)))
-            self.recorded += other
-            self.on, self.windows, self.spans = held_out, None, ((held_out.t0, held_out.t1),)
-        elif held_out is not None:
-            self.windows, self.spans = held_out, _spans(held_out)
-
-    @property
-    def judging(self) -> Trains:
-        """The recorded trials that judge."""
-        return self.recorded if self.trials is None else tuple(self.recorded[k] for k in self.trials)
-
-
-def _spans(windows: Windows) -> Spans:
-    return tuple(zip(windows.starts, windows.stops, strict=True))
-
-
-def _trains(data: SpikeTrain) -> Trains:
-    return tuple(tuple(trial) for trial in data.to_lists())
 
 
 def _free_runs(cell: Population, data: SpikeTrain, dt: float, num_samples: int, key: jax.Array) -> Solution:
@@ -267,17 +237,8 @@ def _free_runs(cell: Population, data: SpikeTrain, dt: float, num_samples: int, 
     return solution
 
 
-def _shown(judge: _Judge) -> tuple[float, float]:
-    """A held-out window near the middle, cut where it would hold more spikes than a raster can show."""
-    chosen = [span for span in judge.spans if span not in judge.train] or list(judge.spans)
-    start, stop = chosen[(len(chosen) - 1) // 2]
-    spikes = [len(piece) for trial in judge.recorded for row in trial for piece in restrict(row, ((start, stop),))]
-    rate = max(spikes) / (stop - start)
-    return start, min(stop, start + 150 / rate) if rate > 0 else stop
-
-
 def _membrane(
-    cell: Population, judge: _Judge, shown: tuple[float, float], dt: float, free: Solution, key: jax.Array
+    cell: Population, judge: Judge, shown: tuple[float, float], dt: float, free: Solution, key: jax.Array
 ) -> Membrane:
     """Traces of the first samples over about 25 spikes; a run of its own if the free runs kept none.
 
@@ -320,44 +281,23 @@ def _input(cell: Population, shown: tuple[float, float], dt: float, name: tuple[
     return None if np.ptp(values) == 0 else Signal("Input", "threshold", starts, values)
 
 
-def _rescaling(cell: Population, judge: _Judge, name: str, dt: float, key: jax.Array, num_particles: int) -> Rescaling:
+def _rescaling(cell: Population, judge: Judge, name: str, dt: float, key: jax.Array, num_particles: int) -> Rescaling:
     z = likelihood.time_rescaling(cell, judge.on, windows=judge.windows, dt=dt, key=key, num_particles=num_particles)
     return time_rescaling(np.clip(z, 0.0, 1.0), name)
 
 
-def _poisson() -> Score:
+def poisson_score() -> Score:
+    """The model that every other must beat."""
     return Score("Poisson, constant rate", 0.0, 0.0, "by definition")
 
 
-def _score(cell: Population, judge: _Judge, name: str, dt: float, key: jax.Array, num_particles: int) -> Score:
+def _score(cell: Population, judge: Judge, name: str, dt: float, key: jax.Array, num_particles: int) -> Score:
     """Bits per spike of the cell, held out and on training data, above a Poisson process at the training rate."""
-    rate = _counts(judge.train_on, judge.train_windows) / _duration(judge.train_on, judge.train_windows)
-    both = []
-    for data, windows in ((judge.on, judge.windows), (judge.train_on, judge.train_windows)):
-        total = float(
-            likelihood.log_likelihood(cell, data, windows=windows, dt=dt, key=key, num_particles=num_particles)
-        )
-        counts, duration = _counts(data, windows), _duration(data, windows)
-        poisson = float(np.sum(counts * np.log(np.maximum(rate, 0.5 / duration)) - rate * duration))
-        both.append((total - poisson) / max(1.0, float(counts.sum())) / math.log(2))
+
+    def log_p(data: SpikeTrain, windows: Windows | None) -> float:
+        options = {"windows": windows, "dt": dt, "key": key, "num_particles": num_particles}
+        return float(likelihood.log_likelihood(cell, data, **options))
+
+    both = bits_above_poisson(judge, log_p)
     source = "this run, particle filter" if cell.neuron.has_diffusion else "this run, exact likelihood"
     return Score(name, both[0], both[1], source, None, ours=True)
-
-
-def _counts(data: SpikeTrain, windows: Windows | None) -> np.ndarray:
-    """Spikes of each neuron in the windows, all trials together."""
-    spans = ((data.t0, data.t1),) if windows is None else _spans(windows)
-    trials = _trains(data)
-    return np.array([sum(len(p) for t in trials for p in restrict(t[j], spans)) for j in range(data.num_neurons)])
-
-
-def _duration(data: SpikeTrain, windows: Windows | None) -> float:
-    return (data.duration if windows is None else windows.duration) * max(1, math.prod(data.batch_shape))
-
-
-def _subject(judge: _Judge) -> str:
-    spikes = sum(len(row) for trial in judge.recorded for row in trial)
-    neurons, trials = len(judge.recorded[0]), len(judge.recorded)
-    who = "One neuron was" if neurons == 1 else f"{neurons} neurons were"
-    times = "once" if trials == 1 else f"in {trials} trials"
-    return f"{who} recorded {times} for {judge.data.duration:g} s ({spikes} spikes)"

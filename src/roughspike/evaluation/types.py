@@ -164,6 +164,15 @@ class Kernel:
 
 
 @dataclass(frozen=True, eq=False)
+class Connectivity:
+    """Couplings of a network: `values[post, pre]`, and the names of its neurons. `unit` says what a value is."""
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    unit: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """A fitted model held against its recording.
 
@@ -201,6 +210,7 @@ class Evaluation:
     parameters: tuple[Parameter, ...] = ()
     scores: tuple[Score, ...] = ()
     kernels: tuple[Kernel, ...] = ()
+    connectivity: Connectivity | None = None
     configuration: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()

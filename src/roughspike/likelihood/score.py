@@ -16,6 +16,7 @@ from roughspike.paths.spikes import SpikeTrain
 from roughspike.paths.windows import Windows
 from roughspike.pointprocess.likelihood import network_log_likelihood, rescaled_intervals
 from roughspike.pointprocess.network import PointProcessNetwork
+from roughspike.pointprocess.particle import filtered_log_likelihood
 
 
 def log_likelihood(
@@ -32,7 +33,8 @@ def log_likelihood(
     Exact for a neuron without diffusion (up to quadrature: three Gauss points on the exact flow of each piece), and
     then differentiable in the cell; by a particle filter for a neuron with diffusion. Exact too for a
     `PointProcessNetwork` whose neurons are all in the data, hidden ones included (two Gauss points between all spikes
-    and grid points); where hidden neurons are not, use `elbo`.
+    and grid points). Where its hidden neurons are not in the data: by a particle filter (`key`), which is not
+    differentiable, and whose estimate is below the truth in mean, by less the more particles; to train, use `elbo`.
 
     **Arguments**
 
@@ -51,6 +53,13 @@ def log_likelihood(
     """
     if isinstance(cell, PointProcessNetwork):
         _check_whole(windows)
+        if cell.num_hidden and data.num_neurons == cell.num_observed:
+            if key is None:
+                raise ValueError(
+                    f"{cell.num_hidden} neurons are hidden, so log p needs a particle filter: pass "
+                    "key=jax.random.key(...); or pass spikes of all neurons"
+                )
+            return filtered_log_likelihood(cell, data, key, num_particles=num_particles, dt=dt)
         return network_log_likelihood(cell, data, dt)
     terms, segments = _terms(cell, data, windows, dt, key, num_particles)
     return in_windows(terms, segments)

@@ -127,6 +127,7 @@ def compare_estimators(
     *,
     truth: str | None = None,
     truth_draws: int | None = None,
+    finished: Callable[[Comparison], None] | None = None,
 ) -> Comparison:
     """Bias, standard deviation, CPU time and effective cost of gradient estimators, each from draws of its own.
 
@@ -136,9 +137,11 @@ def compare_estimators(
     - `estimators`: by name. `num_draws`: of each; rounded up to a multiple of 10.
     - `truth`: which of them, one without bias, the others are measured against. None: `Score(LeaveOneOut())`, added
       if it is not among them. `truth_draws`: how often that one is drawn; None for four times as often.
+    - `finished`: called with the table so far after each estimator, the truth first: nothing is lost by Ctrl-C.
 
     **Returns** a `Comparison`. Its standard errors are of this run; a variance with heavy tails is underestimated by
-    few draws. **Raises** ValueError for a truth that is not there.
+    few draws. **Raises** ValueError for a truth that is not there. The command `roughspike compare` does the same for
+    a named problem or one of your own, with a figure.
 
     >>> import jax.random as jr, numpy as np, roughspike as rs
     >>> basis, link = rs.AlphaBasis(tau=(1.0,)), rs.SigmoidIntensity(2.0)
@@ -148,6 +151,23 @@ def compare_estimators(
     >>> [row.name for row in table.rows]
     ['soft', 'score, leave-one-out']
     """
+    estimators, truth = with_truth(estimators, truth)
+    if num_draws < 2:
+        raise ValueError(f"num_draws must be at least 2, got {num_draws}: a variance needs two")
+    many = 4 * num_draws if truth_draws is None else truth_draws
+    keys = dict(zip(estimators, jr.split(key, len(estimators)), strict=True))
+    found: dict[str, Drawn] = {}
+    for name in sorted(estimators, key=lambda n: n != truth):
+        found[name] = draw(problem, estimators[name], many if name == truth else num_draws, keys[name])
+        if finished is not None:
+            finished(comparison_of({n: found[n] for n in estimators if n in found}, truth))
+    return comparison_of({n: found[n] for n in estimators}, truth)
+
+
+def with_truth(
+    estimators: Mapping[str, AbstractEstimator], truth: str | None
+) -> tuple[dict[str, AbstractEstimator], str]:
+    """The estimators with one that has no bias, and its name. **Raises** ValueError for a name that is not there."""
     estimators = dict(estimators)
     if truth is None:
         plain = [n for n, e in estimators.items() if isinstance(e, Score) and isinstance(e.baseline, LeaveOneOut)]
@@ -155,38 +175,65 @@ def compare_estimators(
         estimators.setdefault(truth, Score(LeaveOneOut()))
     if truth not in estimators:
         raise ValueError(f"truth={truth!r} is none of the estimators {list(estimators)}: name one of them")
-    if num_draws < 2:
-        raise ValueError(f"num_draws must be at least 2, got {num_draws}: a variance needs two")
-    many = 4 * num_draws if truth_draws is None else truth_draws
-    keys = dict(zip(estimators, jr.split(key, len(estimators)), strict=True))
-    found = {n: _draw(problem, e, many if n == truth else num_draws, keys[n]) for n, e in estimators.items()}
-    mean, noise = _mean(found[truth].slopes)
-    rows = tuple(_row(name, drawn, (mean, noise), name == truth) for name, drawn in found.items())
-    signal = math.sqrt(max(0.0, float(mean @ mean) - float(noise.sum())))
-    return Comparison(rows, truth, signal, math.sqrt(float(noise.sum())))
+    return estimators, truth
 
 
 @dataclasses.dataclass(frozen=True)
-class _Drawn:
-    values: np.ndarray  # (draws,)
-    slopes: np.ndarray  # (draws, parameters)
+class Drawn:
+    """What the draws of one estimator come to.
+
+    **Attributes**
+
+    - `mean`, `variance`: of one draw of the gradient, for each parameter. `value`, `value_error`: mean value.
+    - `milliseconds`: CPU time of a draw. `compile_seconds`: CPU time of the first one, with compilation.
+    """
+
+    draws: int
+    mean: np.ndarray
+    variance: np.ndarray
+    value: float
+    value_error: float
     milliseconds: float
+    compile_seconds: float
 
 
-def _draw(problem: Any, estimator: AbstractEstimator, count: int, key: jax.Array) -> _Drawn:
-    """Draws in small groups; a running mean moves after each group. The first run compiles and is not timed."""
+def draw(
+    problem: Any, estimator: AbstractEstimator, count: int, key: jax.Array, tick: Callable[[int], Any] | None = None
+) -> Drawn:
+    """Draws in groups of 10; a running mean moves after each group. The first run compiles and is not timed.
+
+    `tick` is called with the number of draws of each group.
+    """
     groups = -(-count // _DRAWS_AT_ONCE)
     keys = jr.split(key, (groups, _DRAWS_AT_ONCE))
-    start = estimator
-    for _ in range(2):  # compiled, for numbers as the caller gave them and as they come back; a baseline that is not 0
+    # numbers of the type that they come back with, so that one program serves all groups; two runs before the clock
+    # starts, for a running mean is then no longer 0
+    start = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), estimator)
+    begin = time.process_time()
+    for _ in range(2):
         start = jax.block_until_ready(_group(problem, start, keys[0]))[0]
-    begin, values, slopes = time.process_time(), [], []
+    compiling = time.process_time() - begin
+    spent, values, pilot, total, square = 0.0, [], None, 0.0, 0.0
     for group in keys:
-        start, value, slope = _group(problem, start, group)
+        begin = time.process_time()
+        start, value, slope = jax.block_until_ready(_group(problem, start, group))
+        spent += time.process_time() - begin
         values.append(np.asarray(value, np.float64))
-        slopes.append(np.asarray(slope, np.float64))
-    spent = time.process_time() - begin
-    return _Drawn(np.concatenate(values), np.concatenate(slopes), 1e3 * spent / (groups * _DRAWS_AT_ONCE))
+        slopes = np.asarray(slope, np.float64)
+        pilot = slopes.mean(0) if pilot is None else pilot  # sums of squares about something near the mean
+        total, square = total + (slopes - pilot).sum(0), square + ((slopes - pilot) ** 2).sum(0)
+        if tick is not None:
+            tick(_DRAWS_AT_ONCE)
+    draws, all_values = groups * _DRAWS_AT_ONCE, np.concatenate(values)
+    return Drawn(
+        draws=draws,
+        mean=pilot + total / draws,
+        variance=(square - total**2 / draws) / (draws - 1),
+        value=float(all_values.mean()),
+        value_error=float(all_values.std(ddof=1) / math.sqrt(draws)),
+        milliseconds=1e3 * spent / draws,
+        compile_seconds=compiling,
+    )
 
 
 @eqx.filter_jit
@@ -195,15 +242,19 @@ def _group(problem: Any, estimator: AbstractEstimator, keys: jax.Array) -> tuple
     return estimator.updated(jnp.mean(values)), values, slopes
 
 
-def _mean(slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean gradient, and the variance of that mean, for each parameter."""
-    return slopes.mean(0), slopes.var(0, ddof=1) / len(slopes)
+def comparison_of(found: Mapping[str, Drawn], truth: str) -> Comparison:
+    """The table of what was drawn, which includes the truth."""
+    true = found[truth]
+    noise = true.variance / true.draws
+    rows = tuple(_row(name, drawn, (true.mean, noise), name == truth) for name, drawn in found.items())
+    signal = math.sqrt(max(0.0, float(true.mean @ true.mean) - float(noise.sum())))
+    return Comparison(rows, truth, signal, math.sqrt(float(noise.sum())))
 
 
-def _row(name: str, drawn: _Drawn, truth: tuple[np.ndarray, np.ndarray], is_truth: bool) -> Row:
-    mean, noise = _mean(drawn.slopes)
-    variance = float(noise.sum() * len(drawn.slopes))
-    gap, total = mean - truth[0], noise + truth[1]
+def _row(name: str, drawn: Drawn, truth: tuple[np.ndarray, np.ndarray], is_truth: bool) -> Row:
+    noise = drawn.variance / drawn.draws
+    variance = float(drawn.variance.sum())
+    gap, total = drawn.mean - truth[0], noise + truth[1]
     square = float(gap @ gap - total.sum())
     error = math.sqrt(float(np.sum(2 * total**2 + 4 * np.maximum(gap**2 - total, 0) * total)))
     bias = math.sqrt(max(square, 0.0))
@@ -211,13 +262,13 @@ def _row(name: str, drawn: _Drawn, truth: tuple[np.ndarray, np.ndarray], is_trut
     nan = float("nan")
     return Row(
         name=name,
-        draws=len(drawn.slopes),
+        draws=drawn.draws,
         bias=nan if is_truth else bias,
         bias_error=nan if is_truth else min(math.sqrt(error), error / (2 * bias) if bias > 0 else math.inf),
         chi2=nan if is_truth else float(np.mean(gap[moves] ** 2 / total[moves])),
         deviation=math.sqrt(variance),
         milliseconds=drawn.milliseconds,
         cost=variance * drawn.milliseconds,
-        value=float(drawn.values.mean()),
-        value_error=float(drawn.values.std(ddof=1) / math.sqrt(len(drawn.values))),
+        value=drawn.value,
+        value_error=drawn.value_error,
     )

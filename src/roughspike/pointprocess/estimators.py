@@ -140,7 +140,7 @@ def _relaxed_ratio(
     net, posterior, given, span, _ = problem
     assert posterior is not None and net.link.bound is not None and posterior.link.bound is not None
     u_p, u_q = (hidden_potentials(n, candidates.times, given, hidden, span) for n in (net, posterior))
-    log_marks = soft_log_marks(posterior.link, u_q, candidates.gumbel, temperature)
+    log_marks = soft_log_marks(posterior.link, u_q, candidates.noise, temperature)
     densities = [
         concrete_log_density(log_marks, log_choices(n.link, u), temperature)
         + jnp.log(jnp.asarray(n.link.bound, u.dtype))

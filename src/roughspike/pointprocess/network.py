@@ -11,6 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from roughspike._constraints import Real, parameter
+from roughspike.neurons.lif import SLIF
 from roughspike.pointprocess.basis import AbstractBasis
 from roughspike.pointprocess.links import AbstractLink
 
@@ -81,6 +82,36 @@ class PointProcessNetwork(eqx.Module):
                 f"weights must have shape (basis, post, pre) = {shape} and bias ({size},), got {jnp.shape(weights)} "
                 f"and {jnp.shape(bias)}"
             )
+
+    @classmethod
+    def from_slif(
+        cls, neuron: SLIF, weights: Any, current: Any, num_observed: int, *, jumps: bool = False
+    ) -> PointProcessNetwork:
+        """A network of SLIF neurons without diffusion, whose hidden ones any estimator can then sample.
+
+        With a subtractive reset the potential is a sum of responses to spikes, so it is a network of intensities:
+
+            v_i(t) = c_i + sum over s < t, j of w_ji r(t - s) - v_reset sum over own s < t of e^{-mu1 (t - s)}
+            r(t)   = mu1 (e^{-mu1 t} - e^{-mu2 t}) / (mu2 - mu1),     u_i = beta (v_i - v_th).
+
+        **Arguments**
+
+        - `neuron`: rates, reset, escape rate (bounded, `rs.SigmoidEscape`, where hidden neurons are to be thinned).
+        - `weights`: (pre, post), as in `rs.Synapses`: a spike of pre adds to the synaptic current of post.
+        - `current`: input c, a scalar or (neurons,); potentials start at rest, v = c.
+        - `num_observed`: so many neurons come first and are observed.
+        - `jumps`: a spike adds to the potential instead, r(t) = e^{-mu1 t}; potentials then jump at spikes.
+
+        **Raises** ValueError for a neuron with diffusion, refractory time or a reset that is not linear.
+
+        >>> import numpy as np, roughspike as rs
+        >>> neuron = rs.SLIF(mu=(10.0, 50.0), v_reset=1.0, escape=rs.SigmoidEscape(tau_s=0.02))
+        >>> rs.PointProcessNetwork.from_slif(neuron, np.zeros((3, 3)), 0.8, num_observed=1).num_hidden
+        2
+        """
+        from roughspike.pointprocess.slif import slif_network
+
+        return slif_network(neuron, weights, current, num_observed, jumps=jumps)
 
     @property
     def num_neurons(self) -> int:

@@ -1,17 +1,17 @@
 """Thinning, hard and relaxed: candidates of a Poisson process, each of which becomes a spike of a neuron or of none.
 
 If no intensity exceeds `bound`, the neurons of a network of H spike at points of a Poisson process of rate H bound, and
-a candidate at time t is a spike of neuron i with probability lambda_i(t) / (H bound). With Gumbel variables g the
-choice is argmax(log p + g); softmax((log p + g) / temperature) is its relaxation, in which every candidate stays and
-carries marks that depend smoothly on the parameters (the differentiable point process). Candidate times are free of
-them.
+a candidate at time t is a spike of neuron i with probability lambda_i(t) / (H bound). With unit exponentials E the
+choice is argmax(p / E), since -log E is a Gumbel variable; softmax(log(p / E) / temperature) is its relaxation, in
+which every candidate stays and carries marks that depend smoothly on the parameters (the differentiable point process).
+Candidate times are free of them.
 
 One scan over the candidates finds the marks, at a cost per candidate that does not depend on how many went before. Its
 derivative is written by hand: the cotangents of the potentials obey the same kind of sum in reversed time,
 
     bar x(c) = own bar x(c) + sum over later candidates c' and k of kappa_k(t_c' - t_c) W_k^T bar u(c'),
 
-so it is one more scan with the same basis on mirrored times, and nothing is stored but marks.
+so it is one more scan with the same basis on mirrored times; marks and what the basis summed are all that is stored.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _SPARE_DEVIATIONS = 6.0
 
 
 class Candidates(NamedTuple):
-    """Points of a Poisson process, padded with the end of the window, and the randomness of their marks."""
+    """Points of a Poisson process, padded with the end of the window, and a unit exponential for every choice."""
 
     times: Float[Array, " candidates"]
     real: Bool[Array, " candidates"]
-    gumbel: Float[Array, "candidates choices"]
+    noise: Float[Array, "candidates choices"]
 
 
 class Scan(NamedTuple):
@@ -68,11 +68,12 @@ def num_candidates(rate: float, span: Span) -> int:
 def draw_candidates(key: jax.Array, rate: float, choices: int, span: Span, dtype: Any) -> Candidates:
     """Candidates of one sample. Should there be more of them than room, all times are NaN: never a silent loss."""
     size = num_candidates(rate, span)
-    time_key, mark_key = jr.split(key)
-    times = span.start + jnp.cumsum(jr.exponential(time_key, (size,), dtype)) / rate
+    drawn = jr.exponential(key, (size * (1 + choices),), dtype).reshape(size, -1)  # two axes take long to compile
+    drawn = jnp.maximum(drawn, jnp.finfo(dtype).tiny)  # 0 has no logarithm
+    times = span.start + jnp.cumsum(drawn[:, 0]) / rate
     real = times < span.stop
     times = jnp.where(real, times, span.stop)
-    return Candidates(jnp.where(real[-1], jnp.nan, times), real, jr.gumbel(mark_key, (size, choices), dtype))
+    return Candidates(jnp.where(real[-1], jnp.nan, times), real, drawn[:, 1:])
 
 
 def log_choices(link: AbstractLink, u: Float[Array, "*times neurons"]) -> Float[Array, "*times choices"]:
@@ -85,10 +86,10 @@ def log_choices(link: AbstractLink, u: Float[Array, "*times neurons"]) -> Float[
 
 
 def soft_log_marks(
-    link: AbstractLink, u: Float[Array, "*times neurons"], gumbel: Float[Array, "*times choices"], temperature: Any
+    link: AbstractLink, u: Float[Array, "*times neurons"], noise: Float[Array, "*times choices"], temperature: Any
 ) -> Float[Array, "*times choices"]:
     """Logarithms of the relaxed marks of all choices, rejection last."""
-    return jax.nn.log_softmax((log_choices(link, u) + gumbel) / temperature, axis=-1)
+    return jax.nn.log_softmax((log_choices(link, u) - jnp.log(noise)) / temperature, axis=-1)
 
 
 def concrete_log_density(
@@ -123,44 +124,49 @@ def marks(
 
 @eqx.filter_custom_vjp
 def _marks(scan: Scan, given: tuple[Candidates, jax.Array], fixed: tuple) -> jax.Array:
-    (times, real, gumbel), temperature = given
+    return _run(scan, given, fixed)[0]
+
+
+def _run(scan: Scan, given: tuple[Candidates, jax.Array], fixed: tuple) -> tuple[jax.Array, jax.Array]:
+    """Marks, and what the basis summed before each candidate."""
+    (times, real, noise), temperature = given
     kind, basis, link, span = fixed
     size = scan.base.shape[1]
 
-    def step(past: Any, now: tuple) -> tuple[Any, jax.Array]:
-        row, base, noise, counts = now
-        u = base + _drive(scan.weights, basis.read(past, row))
-        taken, rest = link.chances(u)
-        raised = jnp.append(taken, jnp.sum(rest)) * noise  # log p + g, without the logarithm
+    def step(past: Any, now: tuple) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        row, base, inverse, counts = now
+        features = basis.read(past, row)
+        taken, rest = link.chances(base + _drive(scan.weights, features))
+        raised = jnp.append(taken, jnp.sum(rest)) * inverse
         if kind == RELAXED:
             found = jax.nn.softmax(jnp.log(raised) / temperature)[:size]
         else:
-            found = jax.nn.one_hot(jnp.argmax(raised), size + 1, dtype=u.dtype)[:size]
+            found = jax.nn.one_hot(jnp.argmax(raised), size + 1, dtype=base.dtype)[:size]
         found = found * counts
-        return basis.write(past, row, found[None]), found
+        return basis.write(past, row, found[None]), (found, features)
 
     counts = real.astype(scan.base.dtype)
     start = basis.begin(len(times), 1, size, scan.base.dtype)
-    return jax.lax.scan(step, start, (basis.rows(times, span), scan.base, jnp.exp(gumbel), counts))[1]
+    return jax.lax.scan(step, start, (basis.rows(times, span), scan.base, 1 / noise, counts))[1]
 
 
 @_marks.def_fwd
 def _marks_forward(perturbed, scan, given, fixed):
     del perturbed
-    found = _marks(scan, given, fixed)
-    return found, found
+    found = _run(scan, given, fixed)
+    return found[0], found
 
 
 @_marks.def_bwd
-def _marks_backward(found, cotangent, perturbed, scan, given, fixed):
+def _marks_backward(residuals, cotangent, perturbed, scan, given, fixed):
     del perturbed
-    ((times, real, gumbel), temperature), (kind, basis, link, span) = given, fixed
+    ((times, real, noise), temperature), (kind, basis, link, span) = given, fixed
     if kind == HARD:
         return jax.tree.map(jnp.zeros_like, scan)
+    features = residuals[1]
     size = scan.base.shape[1]
-    features = basis.features(times, times, found, span)
     u = scan.base + jnp.einsum("kij,qkj->qi", scan.weights, features)
-    soft = jnp.exp(soft_log_marks(link, u, gumbel, temperature))
+    soft = jnp.exp(soft_log_marks(link, u, noise, temperature))
     # x = softmax(l / tau):  cotangent of l = x (xb - m) / tau with m = sum x xb, for the rejection -x_0 m / tau;
     # l_j = log lambda(u_j), l_0 = log sum_j e^rest(u_j):  cotangent of u_j = l_j' lb_j + softmax(rest)_j rest_j' lb_0
     one = jnp.ones_like(u)

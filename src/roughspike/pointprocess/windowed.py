@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from roughspike.paths.recurrence import linear_recurrence
 from roughspike.pointprocess.basis import AbstractBasis, Span, per_function
 
 _RANK = 3
 _WINDOWS_PER_BLOCK = 4
+_CHUNK = 64
 
 
 class Look(NamedTuple):
@@ -105,11 +105,10 @@ class WindowedBasis(AbstractBasis):
         marks: Float[Array, "events neurons"],
         span: Span,
     ) -> Float[Array, "queries basis neurons"]:
-        """Running sums by a parallel recurrence, then a gather."""
-        terms, keep = self._terms(times, span)
+        """Running sums, then a gather."""
+        terms = self._terms(times, span)[0]
         added = (terms[:, :, None] * marks[:, None, :]).reshape(len(times), -1)
-        zero = jnp.zeros((), added.dtype)
-        sums = jax.vmap(lambda lane: linear_recurrence(keep, lane, zero), 1, 1)(added)
+        sums = _restarting_sums(added, self._block(times, span))
         look = self._look(queries, times, span)
         read = sums.reshape(-1, _RANK, marks.shape[1])[look.rows]
         return jnp.einsum("qkgr,qkgrj->qkj", look.coefficients, read)
@@ -212,7 +211,8 @@ class WindowedBasis(AbstractBasis):
         if self._num_blocks(span) == 1:
             return Look(jnp.stack([last, first], -1), jnp.stack([late, minus], -2))
         two = jnp.where((oldest < newest)[..., None], early, 0.0)
-        end = jnp.searchsorted(block, oldest, side="right").astype(last.dtype)
+        ends = jnp.searchsorted(block, jnp.arange(self._num_blocks(span), dtype=block.dtype), side="right")
+        end = ends[oldest].astype(last.dtype)
         return Look(jnp.stack([last, first, end], -1), jnp.stack([late, minus, two], -2))
 
 
@@ -281,3 +281,27 @@ class RaisedCosineBasis(WindowedBasis):
 def _minus(times: jax.Array, lags: jax.Array) -> jax.Array:
     """times - lags, the lags last."""
     return times[..., None] - lags.reshape((1,) * times.ndim + (-1,))
+
+
+def _restarting_sums(added: Float[Array, "events lanes"], block: Int[Array, " events"]) -> Float[Array, "rows lanes"]:
+    """Before the first event and after each: the sum of what the events of its block added so far.
+
+    Within chunks of events by one product with a mask, from chunk to chunk by a scan.
+    """
+    events, lanes = added.shape
+    length = min(_CHUNK, math.isqrt(max(events - 1, 1)) + 1)
+    pad = -events % length
+    values = jnp.pad(added, ((0, pad), (0, 0))).reshape(-1, length, lanes)
+    of = jnp.pad(block, (0, pad), mode="edge").reshape(-1, length)
+    earlier = jnp.tri(length, dtype=bool)[None] & (of[:, :, None] == of[:, None])
+    inside = jnp.einsum("cim,cml->cil", earlier.astype(added.dtype), values)
+    came_before = jnp.concatenate([of[:1, :1], of[:-1, -1:]])
+    goes_on = (of == came_before).astype(added.dtype)[..., None]
+
+    def across(start: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        end, on = now
+        return end + on * start, start
+
+    starts = jax.lax.scan(across, jnp.zeros_like(added[0]), (inside[:, -1], goes_on[:, -1]))[1]
+    sums = (inside + goes_on * starts[:, None]).reshape(-1, lanes)[:events]
+    return jnp.concatenate([jnp.zeros_like(sums[:1]), sums])

@@ -14,7 +14,7 @@ from roughspike.report import sentences, tables
 from roughspike.report.figures.base import Figure
 from roughspike.report.style import CSS
 
-FIGURES = ("rasters", "scores", "rate", "intervals", "rescaling", "membrane", "kernels", "loss")
+FIGURES = ("rasters", "scores", "rate", "intervals", "rescaling", "membrane", "kernels", "connectivity", "loss")
 """Order of the page; each names a file of `roughspike.report.figures` with `draw(evaluation)`."""
 
 
