@@ -165,7 +165,7 @@ def score_rows(
 
     rows = []
     for name, stage in {EXACT_NAME: exact, DIFFUSION_NAME: result}.items():
-        if stage is exact and name == DIFFUSION_NAME:
+        if name == DIFFUSION_NAME and not stage.model.neuron.has_diffusion:  # there was no second stage
             continue
         source = "this run, particle filter" if stage.model.neuron.has_diffusion else "this run, exact likelihood"
         seconds = float(stage.history["seconds"][-1]) if len(stage.history["seconds"]) else None
