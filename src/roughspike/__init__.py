@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from roughspike.losses.mmd import signature_mmd as signature_mmd
     from roughspike.losses.signature import ExpectedSignatureLoss as ExpectedSignatureLoss
     from roughspike.networks.activity import activity_penalty as activity_penalty
+    from roughspike.networks.eligibility import eligibility as eligibility
     from roughspike.networks.feedforward import FeedForward as FeedForward
     from roughspike.networks.inputs import poisson_spikes as poisson_spikes
     from roughspike.networks.population import Population as Population
@@ -148,6 +149,7 @@ _HOME = {
     "simulate": "networks.simulate",
     "Solution": "networks.solution",
     "FeedForward": "networks.feedforward",
+    "eligibility": "networks.eligibility",
     "poisson_spikes": "networks.inputs",
     "yin_yang": "networks.yin_yang",
     "latency_code": "networks.yin_yang",

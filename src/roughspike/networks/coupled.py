@@ -12,9 +12,8 @@ import jax.numpy as jnp
 from roughspike._types import SPIKE_BUFFER_FULL, Result
 from roughspike.networks import delayed, ordered
 from roughspike.networks.arrivals import input_pairs
-from roughspike.networks.decay import decay_polynomials
+from roughspike.networks.cells import cell, is_random
 from roughspike.networks.delayed_adjoint import run_delayed
-from roughspike.networks.kinds import Escape, Threshold
 from roughspike.networks.lanes import draw_noise
 from roughspike.networks.means import half_means
 from roughspike.networks.options import Options
@@ -23,12 +22,8 @@ from roughspike.networks.ordered_adjoint import run_ordered
 from roughspike.networks.piece import State, coefficients
 from roughspike.networks.recurrent import Recurrent
 from roughspike.networks.solution import Solution, undeclared_noise
-from roughspike.networks.step import State as GridState
-from roughspike.networks.step import coefficients as grid_coefficients
-from roughspike.networks.step import driven, settings
-from roughspike.networks.threshold import Membrane, threshold_coefficients
+from roughspike.networks.step import settings
 from roughspike.networks.times import gather_times
-from roughspike.neurons.threshold import is_hard
 from roughspike.paths.spikes import Horizon, unchecked
 
 
@@ -49,7 +44,7 @@ def run_recurrent(net: Recurrent, prepared: Any, inputs: jax.Array | None, key: 
     - `inputs`: times of input spikes since t0, (*batch, channels, capacity), or None.
     """
     noise = None
-    if not is_hard(net.neuron):
+    if is_random(net.neuron):
         size = (options.steps, net.num_neurons, options.lanes, options.capacity)
         drawn = draw_noise(key, net.neuron, options.driver, *size, net.weights.dtype)
         noise = Noise(jnp.swapaxes(drawn.normals, 2, 3), jnp.swapaxes(drawn.log_u, 1, 2))
@@ -112,35 +107,25 @@ def _flat_inputs(inputs: jax.Array | None, options: Options) -> tuple[jax.Array 
 def _delayed(
     net: Recurrent, delays: jax.Array, means: jax.Array, inputs: Any, noise: Noise | None, options: Options
 ) -> Ran:
-    neuron, h, dtype = net.neuron, options.h, net.weights.dtype
+    neuron, h = net.neuron, options.h
     full = lambda x: jnp.broadcast_to(x, (options.lanes, net.num_neurons))  # noqa: E731
     halves = [jnp.take(means, k, axis=-2)[..., None, :] for k in (0, 1)]
-    if noise is None:
-        kind, co = Threshold(options.per_step[0]), threshold_coefficients(neuron, h)
-        fade = jnp.exp(-neuron.mu[0] * h / 2)
-        drive = ((fade * halves[0] + halves[1]) / (1 + fade), None)
-        start: Any = Membrane(full(net.v0), full(net.i0))
-    else:
-        kind = Escape(settings(h, options.driver, neuron.reset.keep, options.per_step[0], dtype))
-        co = grid_coefficients(neuron, h, options.driver)
-        drive = driven(co, halves[0], halves[1])
-        rest = None if neuron.refractory is None else full(jnp.zeros((), dtype))
-        start = GridState(full(net.v0), full(net.i0), noise.log_u[0] - neuron.alpha, rest)
+    log_u = None if noise is None else noise.log_u[0]
+    made = cell(neuron, options, options.per_step[0], (halves[0], halves[1]), full(net.v0), full(net.i0), log_u)
     assert net.max_delay is not None
-    plan = delayed.Plan(kind, math.ceil(net.max_delay / h) + 2, options.trace)
-    decay = decay_polynomials(neuron.mu, h)
+    plan = delayed.Plan(made.kind, math.ceil(net.max_delay / h) + 2, options.trace)
     direct = None
     if inputs is not None and net.inputs is not None:
         lanes = jnp.tile(jnp.moveaxis(inputs.reshape(-1, *inputs.shape[-2:]), 0, -1), (1, 1, options.samples or 1))
-        pairs = input_pairs(jnp.swapaxes(lanes, 0, 1), decay, h, options.steps)
+        pairs = input_pairs(jnp.swapaxes(lanes, 0, 1), made.decay, h, options.steps)
         pairs = pairs.reshape(*pairs.shape[:2], 2, options.lanes)
         direct = jnp.einsum("npal,pk->nalk", pairs, net.inputs.dense())
-    given = delayed.Given(co, decay, net.synapses.values, delays / h, drive, direct, start)
+    given = delayed.Given(made.co, made.decay, net.synapses.values, delays / h, made.drive, direct, made.start)
     fixed = delayed.Fixed(*(noise or (None, None)), net.synapses.targets)
     run = delayed.scan_all if options.forward_mode else run_delayed
     out: delayed.Scanned = run(plan, given, fixed, options.steps)
     times, counts = gather_times(out.fractions, out.counts, options.capacity, 0.0, h)
-    membrane = None if out.membrane is None else jnp.swapaxes(jnp.concatenate([start.v[None], out.membrane]), 0, 1)
+    membrane = None if out.membrane is None else jnp.swapaxes(jnp.concatenate([made.start.v[None], out.membrane]), 0, 1)
     flags = jax.lax.reduce(jax.lax.stop_gradient(out.flags), jnp.int32(0), jax.lax.bitwise_or, (1,))
     flags = flags | jnp.where(jnp.max(counts, axis=1) > options.capacity, SPIKE_BUFFER_FULL, 0).astype(jnp.int32)
     reached = jnp.full(options.lanes, options.steps, jnp.int32)

@@ -14,10 +14,9 @@ import jax.numpy as jnp
 
 from roughspike._types import SPIKE_BUFFER_FULL, Result
 from roughspike.networks.arrivals import delay_fractions, delayed_synapses, input_pairs, steps_of
-from roughspike.networks.decay import decay_polynomials
+from roughspike.networks.cells import cell, is_random
 from roughspike.networks.feedforward import FeedForward, Layer
 from roughspike.networks.inputs import as_lanes
-from roughspike.networks.kinds import Escape, Leaky, LeakyCoefficients, Threshold
 from roughspike.networks.lanes import Noise, can_spike, draw_noise
 from roughspike.networks.layer import Given, Plan, Scanned, run_layer, scan_layer
 from roughspike.networks.listed import Spikes, deliver, worth_listing
@@ -25,11 +24,8 @@ from roughspike.networks.means import half_means
 from roughspike.networks.noise import split
 from roughspike.networks.options import Options
 from roughspike.networks.solution import Solution, undeclared_noise
-from roughspike.networks.step import State, coefficients, driven, settings
-from roughspike.networks.threshold import Membrane, threshold_coefficients
 from roughspike.networks.times import gather_times
-from roughspike.neurons.lif import SLIF
-from roughspike.neurons.threshold import is_hard
+from roughspike.neurons.readout import Readout
 from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
 
 
@@ -62,7 +58,7 @@ def run_layers(
 
 
 def _noise(key: Any, layer: Layer, options: Options) -> Noise | None:
-    if not isinstance(layer.neuron, SLIF) or is_hard(layer.neuron):
+    if isinstance(layer.neuron, Readout) or not is_random(layer.neuron):
         return None
     if key is None:
         raise ValueError("key is missing: a layer with an escape rate is random; pass key=jr.key(0)")
@@ -73,29 +69,19 @@ def _noise(key: Any, layer: Layer, options: Options) -> Noise | None:
 def _run(
     layer: Layer, prepared: Any, inputs: Any, before: Scanned | None, noise: Noise | None, options: Options, slots: int
 ) -> Ran:
-    neuron, h, steps = layer.neuron, options.h, options.steps
+    neuron, steps = layer.neuron, options.steps
     shape = (layer.num_neurons, options.lanes)
     full = lambda x: jnp.broadcast_to(x[:, None] if x.ndim else x, shape)  # noqa: E731
     v0, i0 = full(layer.v0), full(layer.i0)
     means = half_means(layer.current, prepared, steps, layer.num_neurons)
     means = jnp.moveaxis(means, 1, 0) if means.ndim == 4 else means
-    horizon = None
-    if not isinstance(neuron, SLIF) or is_hard(neuron):
-        kind = Threshold(slots) if isinstance(neuron, SLIF) else Leaky()
-        co = threshold_coefficients(neuron, h) if isinstance(neuron, SLIF) else LeakyCoefficients.of(neuron, h)
-        fade = jnp.exp(-neuron.mu[0] * h / 2)
-        drive = ((fade * means[0] + means[1]) / (1 + fade), None)
-        start, normals, log_u = Membrane(v0, i0), None, None
-    else:
-        assert noise is not None
-        kind = Escape(settings(h, options.driver, neuron.reset.keep, slots, v0.dtype))
-        co = coefficients(neuron, h, options.driver)
-        drive, normals, log_u = driven(co, means[0], means[1]), noise.normals, noise.log_u
-        start = State(v0, i0, log_u[0] - neuron.alpha, None if neuron.refractory is None else jnp.zeros_like(v0))
-    plan = Plan(kind, options.trace or not layer.spikes)
-    decay = decay_polynomials(neuron.mu, h)
-    reached = _reach(layer, decay, inputs, before, options)
-    given = Given(co, decay, drive=drive, start=start, normals=normals, log_u=log_u, **reached)
+    horizon, log_u, normals = None, None, None
+    if noise is not None:
+        normals, log_u = noise.normals, noise.log_u
+    made = cell(neuron, options, slots, (means[0], means[1]), v0, i0, None if log_u is None else log_u[0])
+    plan = Plan(made.kind, options.trace or not layer.spikes)
+    reached = _reach(layer, made.decay, inputs, before, options)
+    given = Given(made.co, made.decay, drive=made.drive, start=made.start, normals=normals, log_u=log_u, **reached)
     scanned: Scanned = (scan_layer if options.forward_mode else run_layer)(plan, given)
     if log_u is not None:
         horizon = scanned.end.s, can_spike(scanned.end, scanned.total, log_u)
