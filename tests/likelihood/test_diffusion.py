@@ -80,12 +80,12 @@ def test_particle_filter_against_brute_force(sigma, reset):
     cell, train = short()
     cell = eqx.tree_at(lambda c: c.neuron.reset, cell, reset())
     cell = noisy(cell, SIGMAS[sigma])
-    expected, error = brute_force(cell, train, samples=40_000, steps=400, seed=1)
-    found = [float(rs.log_likelihood(cell, train, dt=0.02, key=jr.key(k), num_particles=4000)) for k in range(8)]
-    tolerance = 4 * np.hypot(error, np.std(found) / np.sqrt(8)) + 0.01  # 0.01: the Euler grid of the brute force
+    expected, error = brute_force(cell, train, samples=40_000, steps=250, seed=1)
+    found = [float(rs.log_likelihood(cell, train, dt=0.02, key=jr.key(k), num_particles=4000)) for k in range(5)]
+    tolerance = 4 * np.hypot(error, np.std(found) / np.sqrt(5)) + 0.01  # 0.01: the Euler grid of the brute force
     assert abs(np.mean(found) - expected) < tolerance, (np.mean(found), expected, tolerance)
     assert tolerance < 0.12
-    silent = float(rs.log_likelihood(noisy(cell, ((1e-6, 0.0), (0.0, 0.0))), train, dt=0.02, key=jr.key(0)))
+    silent = float(rs.log_likelihood(noisy(cell, ((0.0, 0.0), (0.0, 0.0))), train, dt=0.02))
     assert abs(silent - expected) > 2 * tolerance  # the noise matters here
 
 
@@ -140,11 +140,11 @@ def test_importance_objective_approaches_the_particle_filter(fast_membrane):
     times = rs.simulate(cell, t1=2.0, dt=0.005, key=jr.key(3), num_samples=80, throw=True).spikes.times
     train = rs.SpikeTrain(np.asarray(times), 0.0, 2.0)
     count = int(np.sum(train.counts))
-    filtered = [float(rs.log_likelihood(cell, train, dt=0.01, key=jr.key(k), num_particles=400)) for k in range(3)]
+    filtered = [float(rs.log_likelihood(cell, train, dt=0.01, key=jr.key(k), num_particles=400)) for k in range(2)]
     objective = rs.NegativeLogLikelihood(num_particles=400, stretches_per_step=10**6)
     prepared = objective.prepare(cell, train, dt=0.01)
     loss = eqx.filter_jit(objective)
-    sampled = [-float(loss(cell, prepared, jr.key(k))) * count for k in range(3)]
+    sampled = [-float(loss(cell, prepared, jr.key(k))) * count for k in range(2)]
     without = float(rs.log_likelihood(noisy(cell, ((0.0, 0.0), (0.0, 0.0))), train, dt=0.01))
     gap = abs(np.mean(sampled) - np.mean(filtered)) / count
     assert gap < 0.02  # nats per spike
