@@ -106,7 +106,7 @@ def _scikit_learn() -> Images:
     try:
         from sklearn.datasets import load_digits as load
     except ModuleNotFoundError as error:
-        raise ValueError("scikit-learn holds these digits: pip install scikit-learn") from error
+        raise ValueError("scikit-learn holds these digits: pip install 'roughspike[digits]'") from error
     found = load()
     return Images((found.data / 16).astype(np.float32), found.target)
 

@@ -56,7 +56,7 @@ def newton(settings: dict[str, Any], layer: Layer, start: Any, count: int, *, sh
     the curvature at hand). It says only that synapses of a layer are more or less alike.
     """
     weights, begin = np.asarray(start, np.float64), time.process_time()
-    law = (float(weights.mean()), float(weights.var()))
+    law = (float(weights.mean()), max(float(weights.var()), 1e-2))
     curve = Curve([weights], [0.0])
     for _ in range(settings["likelihood"]["rounds"]):
         slope, curvature = _derivatives(settings, layer, weights, count)
