@@ -73,9 +73,10 @@ def show(settings: dict[str, Any], rows: dict[str, Row]) -> Outcome:
         "Rate error: root mean square over the output neurons of the mean rate (1/s) less that of the data, at the end "
         "of training. All trainings of a seed begin at the same weights and differ in the gradient alone: 'path' is "
         "the mean gradient along simulated paths, 'path + horizon' adds the spikes that enter or leave the window at "
-        "its end (rs.with_horizon). Through hidden neurons that gradient is exact and has a long tail (a spike at a "
-        "low potential moves far), hence many samples for the slopes and a clipped norm in training. The gradient of the rates along paths is exactly 0. That of the signatures is not, "
-        "and is wrong: it moves spikes, and takes their number as given. CPU seconds without compiling."
+        "its end (rs.with_horizon). The gradient of the rates along paths is exactly 0. That of the signatures is not, "
+        "and is wrong: it moves spikes, and takes their number as given. Through hidden neurons the full gradient has "
+        "a long tail (a spike at a low potential moves far), hence many samples for the slopes and a clipped norm in "
+        "training. CPU seconds without compiling."
     )
     return Outcome(lines(settings, rows), {"rates": figure(settings, rows)}, verdicts(settings, rows), note)
 
