@@ -78,7 +78,7 @@ def raster(of: dict[str, list[Row]], labels: dict[str, str]) -> Any:
     axes[0, 0].set_ylabel("Hidden neuron; below: inputs")
     axes[1, 0].set_ylabel("Readout")
     if row["voltage"] is not None:
-        axes[1, 2].legend(frameon=False, fontsize=8)
+        axes[1, 2].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.suptitle(labels[name], fontsize=10)
     figure.tight_layout()
     return figure

@@ -29,7 +29,7 @@ class Told(NamedTuple):
     """What a run of the network says beside its logits.
 
     - `times`: hidden spike times (batch, hidden, capacity). `flagged`: which samples ended other than well.
-    - `first`: first spike of each output, inf for none; of a network that is read as a voltage None.
+    - `first`: first spike of each output, or what a missing one counts as; of a network read as a voltage None.
     """
 
     times: jax.Array | None
@@ -96,7 +96,7 @@ def logits(settings: Settings, weights: Weights, times: jax.Array, key: Any = No
         return _on_the_grid(settings, weights, times)
     if settings["method"] == "surrogate backward":
         return _surrogate_backward(settings, weights, times, key)
-    sol = simulate(settings, weights, times, key)
+    sol = simulate(settings, weights, times, key, trace=settings["readout"] == "first spike")
     return _read(settings, sol)
 
 
@@ -127,11 +127,7 @@ def loss(settings: Settings, weights: Weights, data: Data, key: Any = None) -> t
     value = jnp.mean(_cross_entropy(out, data.labels))
     if told.first is not None:
         right = jnp.take_along_axis(told.first, data.labels[:, None], axis=1)[:, 0]
-        silent = jnp.isinf(right)
-        early = jnp.expm1(jnp.where(silent, settings["t1"], right) / settings["early_time"])
-        # a missing right spike has no derivative: its weights are raised until it is there
-        towards = jnp.mean(weights["output"], axis=0)[data.labels]
-        value = value + settings["early"] * jnp.mean(early) - settings["raise"] * jnp.mean(silent * towards)
+        value = value + settings["early"] * jnp.mean(jnp.expm1(right / settings["early_time"]))
     return value, told
 
 
@@ -142,9 +138,12 @@ def _cross_entropy(out: jax.Array, labels: jax.Array) -> jax.Array:
 def _read(settings: Settings, sol: rs.Solution) -> tuple[jax.Array, Told]:
     flagged, times = sol.result.flags != 0, jnp.asarray(sol.layers[0].times)
     if settings["readout"] == "first spike":
+        assert isinstance(sol.membrane, tuple)
         first = jnp.asarray(sol.layers[-1].times)[..., 0]
-        capped = jnp.where(jnp.isfinite(first), first, settings["t1"])
-        return -capped / settings["softmax_time"], Told(times, flagged, first)
+        # a missing spike has no derivative: it counts as the later the lower the peak of the membrane
+        missing = settings["t1"] + settings["missing_time"] * (1.0 - jnp.max(sol.membrane[-1], axis=-1))
+        first = jnp.where(jnp.isfinite(first), first, missing)
+        return -first / settings["softmax_time"], Told(times, flagged, first)
     voltage = sol.membrane[-1] if isinstance(sol.membrane, tuple) else sol.membrane
     return _of_voltage(settings, jnp.asarray(voltage)), Told(times, flagged, None)
 
