@@ -1,4 +1,4 @@
-"""Write docs/how-fast.md from the JSON files in benchmarks/results: the numbers of that page are those of these files.
+"""Write docs/how-fast.md and its figure from the JSON files in benchmarks/results: the page has no other numbers.
 
 python benchmarks/page.py
 """
@@ -6,11 +6,13 @@ python benchmarks/page.py
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "how-fast.md"
+FIGURE = PAGE.parent / "images" / "growth.svg"
 
 TEXT = """\
 # How fast, and why
@@ -48,6 +50,29 @@ times and runs the steps between them again; its numbers are the same.
 
 {memory}
 
+## Layers: a training step beside one with surrogate gradients
+
+Forward, backward and Adam, float32, against the fastest of four ways of writing the same network with surrogate
+gradients, {layered_machine}; one process for each network, the second one at load {wide_load}.
+Memory is that of the compiled program.
+
+{layered}
+
+Exact input spikes take two numbers per spike, that is two products with the input weights where rounded ones take one.
+Where they are few, each is delivered by itself in place of both products: the input layer of 700 channels then costs
+less than the surrogate's.
+
+## How cost grows
+
+One quantity is changed at a time, the others stay: {growth_base}; and 4 readouts.
+CPU time of a loss and its gradient in all weights, {growth_machine}: so busy a machine that no number
+is good to better than a third, and they come from two processes. The exponent is that of a power law through the first
+and the last row: 1 is proportional.
+
+![Cost of a gradient as one quantity grows](images/growth.svg)
+
+{growth}
+
 ## Event SDEs in general
 
 `rs.solve` against a scan by hand on a system without events, and against the restart algorithm on the neuron of Fig. 1
@@ -84,13 +109,15 @@ Gram matrix of 64 by 64 trains of 50 spikes, two neurons, {kernel_machine}.
 
 
 def main() -> None:
-    """Fill the text and write the page."""
+    """Fill the text, write the page, draw the figure."""
     PAGE.write_text(page())
+    draw(_growth_rows())
 
 
 def page() -> str:
     """The page as the results on disk give it."""
     fig1, lanes, events, kernel = (_read(name) for name in ("fig1_speed", "lanes", "event_sdes", "signature_kernel"))
+    layered, growth = _read("layered"), _read("growth")
     ms, first, early = fig1["cpu_ms"], fig1["first_call_s"], fig1["cpu_ms_at_start_of_training"]
     published = early["published: signature of depth 3, gradient"]
     ours = early["ours: signature of depth 3, gradient"]
@@ -106,6 +133,12 @@ def page() -> str:
             ("steps", "MB", "MB, `checkpoint=True`"),
             [(steps, _number(plain), _number(blocks)) for steps, (plain, blocks) in lanes["memory_mb"].items()],
         ),
+        layered_machine=_machine(layered["machine"]),
+        wide_load=layered.get("machine_700-256-20", layered["machine"])["load"],
+        layered=_layered(layered["rows"]),
+        growth_base=", ".join(f"{x} {name}" for name, x in growth["base"].items()),
+        growth_machine=_machine(growth["machine"]),
+        growth=_growth(_growth_rows()),
         events_machine=_machine(events["sections"]["neuron"]["machine"]),
         events=_table(("", "found"), [(n, _number(x)) for n, x in events["summary"].items()]),
         kernel_machine=_machine(kernel["machine"]),
@@ -131,6 +164,58 @@ def _lanes(lanes: dict[str, Any]) -> str:
         for r in lanes["rows"]
     ]
     return _table(head, rows)
+
+
+def _layered(tasks: dict[str, list[dict[str, Any]]]) -> str:
+    """Exact ways, and the fastest surrogate."""
+    lines = []
+    for task, rows in tasks.items():
+        fastest = min((r for r in rows if r["name"].startswith("surrogate")), key=lambda r: r["ms"])
+        for r in [fastest, *(r for r in rows if r["name"].startswith("exact"))]:
+            cells = (r["ms"], r["ratio"], r["temp_mb"], r["compile_s"])
+            lines.append((task, r["name"].split(",")[0] if r is fastest else r["name"], *map(_number, cells)))
+    return _table(("network", "", "CPU ms", "times", "MB", "compile, CPU s"), lines)
+
+
+def _growth_rows() -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """All sweeps on disk, by engine and what grows."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        for row in json.loads(path.read_text()).get("growth", []):
+            found.setdefault((row["engine"], row["factor"]), []).append(row)
+    return found
+
+
+def _growth(sweeps: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
+    lines = []
+    for (engine, factor), rows in sweeps.items():
+        a, b = rows[0], rows[-1]
+        exponent = math.log(b["gradient_ms"] / a["gradient_ms"]) / math.log(b["value"] / a["value"])
+        each = [", ".join(_number(r[x]) for r in rows) for x in ("value", "gradient_ms", "temp_mb")]
+        lines.append((engine, factor, *each, f"{exponent:.1f}"))
+    return _table(("engine", "what grows", "from, to", "gradient, CPU ms", "MB", "exponent"), lines)
+
+
+def draw(sweeps: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
+    """CPU time of a gradient against each quantity over its smallest value, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams["svg.hashsalt"] = "roughspike"
+    engines = list(dict.fromkeys(engine for engine, _ in sweeps))
+    figure, panels = plt.subplots(1, len(engines), figsize=(4.5 * len(engines), 3.4), squeeze=False)
+    for engine, axes in zip(engines, panels[0], strict=True):
+        for (of, factor), rows in sweeps.items():
+            if of == engine:
+                x = [r["value"] / rows[0]["value"] for r in rows]
+                axes.loglog(x, [r["gradient_ms"] for r in rows], "o-", label=factor)
+        axes.set(xlabel="times the smallest value", ylabel="loss and gradient, CPU ms", title=engine)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(FIGURE, metadata={"Date": None})
 
 
 def _read(name: str) -> dict[str, Any]:
