@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from roughspike.paths.drawn import DrawnRows
+from roughspike.paths.drawn import DrawnPath, DrawnRows
 from roughspike.paths.realised import AbstractPath, RealisedPath, continuous, random_key
 
 
@@ -63,12 +63,12 @@ class BrownianPath(AbstractPath):
         areas = scale * jax.random.normal(for_areas, shape, dtype) / jnp.sqrt(jnp.asarray(12, dtype))
         return continuous(increments, areas if self.areas else None)
 
-    def drawn(self, key: Any, t0: float | jax.Array, t1: float | jax.Array, num_steps: int, dtype: Any) -> RealisedPath:
+    def drawn(self, key: Any, t0: float | jax.Array, t1: float | jax.Array, num_steps: int, dtype: Any) -> DrawnPath:
         """The path of `realise` with `lazy`, whose steps are drawn when they are asked for."""
         scale, shape = jnp.sqrt(step_length(t0, t1, num_steps, dtype)), (num_steps, self.channels)
         for_increments, for_areas = jax.random.split(random_key(self, key))
         areas = DrawnRows(for_areas, scale / jnp.sqrt(jnp.asarray(12, dtype)), shape)
-        return continuous(DrawnRows(for_increments, scale, shape), areas if self.areas else None)
+        return DrawnPath(DrawnRows(for_increments, scale, shape), areas if self.areas else None)
 
 
 def step_length(t0: float | jax.Array, t1: float | jax.Array, num_steps: int, dtype: Any) -> jax.Array:

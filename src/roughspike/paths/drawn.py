@@ -43,3 +43,25 @@ class DrawnRows(eqx.Module):
     def plus(self, sums: DrawnRows, k: jax.Array, cotangents: jax.Array) -> DrawnRows:
         """Add what cotangents of the rows k say of the scale to sums of this kind."""
         return eqx.tree_at(lambda x: x.scale, sums, sums.scale + jnp.sum(self.normals(k) * cotangents))
+
+
+class DrawnPath(eqx.Module):
+    """A path without jumps, whose steps are drawn when they are asked for; otherwise like a `RealisedPath`."""
+
+    increments: DrawnRows
+    areas: DrawnRows | None
+
+    @property
+    def jump_times(self) -> jax.Array:
+        """None."""
+        return jnp.zeros(0, self.increments.dtype)
+
+    @property
+    def jump_sizes(self) -> jax.Array:
+        """None."""
+        return jnp.zeros((0, self.increments.shape[1]), self.increments.dtype)
+
+    @property
+    def overflow(self) -> jax.Array:
+        """No jump is lost."""
+        return jnp.zeros((), bool)

@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from roughspike.paths.drawn import DrawnRows
-
 
 class RealisedPath(eqx.Module):
     """A cadlag path on the uniform grid of [t0, t1], all random numbers drawn: a continuous part, and jumps.
@@ -29,8 +27,8 @@ class RealisedPath(eqx.Module):
     - `needed`: number of jumps in (t0, t1]. More than `jump_times` has slots: the later jumps are lost.
     """
 
-    increments: Float[Array, "steps channels"] | DrawnRows
-    areas: Float[Array, "steps channels"] | DrawnRows | None
+    increments: Float[Array, "steps channels"]
+    areas: Float[Array, "steps channels"] | None
     jump_times: Float[Array, "jumps"]
     jump_sizes: Float[Array, "jumps channels"]
     needed: Int[Array, ""]
@@ -144,7 +142,7 @@ class SumOfPaths(AbstractPath):
         return RealisedPath(increments, areas, *merge_jumps(times, sizes), needed_by(drawn))
 
 
-def continuous(increments: jax.Array | DrawnRows, areas: jax.Array | DrawnRows | None = None) -> RealisedPath:
+def continuous(increments: jax.Array, areas: jax.Array | None = None) -> RealisedPath:
     """A realised path without jumps."""
     shape = (0, increments.shape[1])
     none, sizes = jnp.zeros(0, increments.dtype), jnp.zeros(shape, increments.dtype)

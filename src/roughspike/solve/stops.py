@@ -11,7 +11,7 @@ import numpy as np
 
 from roughspike.gradients.base import Local
 from roughspike.paths.brownian import BrownianPath
-from roughspike.paths.drawn import DrawnRows
+from roughspike.paths.drawn import DrawnPath, DrawnRows
 from roughspike.paths.realised import RealisedPath
 from roughspike.solve.stepping import Piece
 
@@ -95,7 +95,7 @@ def _plus(table: Any, sums: Any, k: jax.Array, cotangents: Any) -> Any:
     return sums if sums is None or not sums.size else sums.at[k].add(cotangents, mode="drop")
 
 
-def draw_path(driver: Any, key: Any, t0: jax.Array, t1: jax.Array, steps: int) -> RealisedPath:
+def draw_path(driver: Any, key: Any, t0: jax.Array, t1: jax.Array, steps: int) -> RealisedPath | DrawnPath:
     """The driver on the grid, drawn now, or lazily if it wants that."""
     draw = driver.drawn if isinstance(driver, BrownianPath) and driver.lazy else driver.realise
     return draw(key, t0, t1, steps, t0.dtype)
@@ -114,7 +114,12 @@ def _next(cells: jax.Array, k: jax.Array, none: int) -> jax.Array:
 
 
 def make_tables(
-    path: RealisedPath | None, t0: jax.Array, h: jax.Array, steps: int, save_at: jax.Array | None, uniforms: jax.Array
+    path: RealisedPath | DrawnPath | None,
+    t0: jax.Array,
+    h: jax.Array,
+    steps: int,
+    save_at: jax.Array | None,
+    uniforms: jax.Array,
 ) -> Tables:
     """Lay out a path (None: no driver) and save times."""
     dtype = t0.dtype
