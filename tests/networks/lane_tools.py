@@ -30,8 +30,10 @@ def fig1(**changes):
     return rs.SLIF(**{"mu": (15.0, 0.0), "sigma": ((0.25, 0.0), (0.0, 0.0)), "v_reset": 1.4, "alpha": 0.03, **changes})
 
 
-@eqx.filter_jit
-def run(cell, noise, h, *, driver=None, capacity=24, per_step=2):
+QUICK = {"xla_backend_optimization_level": "0"}  # for programs that run a few times: compiled in two thirds of the time
+
+
+def run_given(cell, noise, h, *, driver=None, capacity=24, per_step=2):
     """Spike times (capacity, neurons, samples), counts and flags of the engine on given noise, at constant current."""
     driver = PlainDriver() if driver is None else driver
     static = settings(h, driver, cell.neuron.reset.keep, per_step, jnp.float64)
@@ -41,6 +43,9 @@ def run(cell, noise, h, *, driver=None, capacity=24, per_step=2):
     out = run_lanes(cell.neuron, static, current, start, noise, False, False)
     times, counts = gather_times(out.fractions, out.counts, capacity, 0.0, h)
     return times, counts, out.flags
+
+
+run = eqx.filter_jit(run_given, compiler_options=QUICK)
 
 
 def refine(noise, k):
@@ -122,14 +127,15 @@ def worst_gradient_error(cell, simulate, h, refractory=0.0):
     `simulate` maps a cell to times (samples, capacity). The error of an entry is relative to its size plus the median
     size for this parameter (where it is not 0); of three step sizes the best counts. Paths whose spikes change their
     number or cross a grid point between the two sides are left out: there the discretised time is not differentiable.
-    Returns the error per parameter, and the share of entries that were compared.
+    Returns the error per parameter, the share of entries that were compared, and the times.
     """
     names, flat, index, back = parameters(cell)
     tangents = jnp.eye(flat.size)[index]
     value = lambda x: simulate(back(x))  # noqa: E731
-    times, slopes = jax.jit(lambda x: jax.vmap(lambda d: jax.jvp(value, (x,), (d,)))(tangents))(flat)
+    push = jax.jit(lambda x: jax.vmap(lambda d: jax.jvp(value, (x,), (d,)))(tangents), compiler_options=QUICK)
+    times, slopes = push(flat)
     times, slopes = np.asarray(times[0]), np.asarray(slopes)
-    many = jax.jit(jax.vmap(value))
+    many = jax.jit(jax.vmap(value), compiler_options=QUICK)
     steps = np.array([1e-6, 3e-7, 1e-7])
     moved = np.asarray(many(flat[None] + _moves(steps, tangents)))
     moved = moved.reshape(2, len(steps), len(index), *times.shape)
@@ -151,7 +157,7 @@ def worst_gradient_error(cell, simulate, h, refractory=0.0):
         usable = np.isfinite(best)
         worst[name] = best[usable].max()
         compared.append(usable.sum() / np.isfinite(times).sum())
-    return worst, min(compared)
+    return worst, min(compared), times
 
 
 def _moves(steps, tangents):

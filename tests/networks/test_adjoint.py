@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from lane_tools import QUICK
 
 import roughspike as rs
 
@@ -56,7 +57,7 @@ def test_every_gradient_equals_autodiff_to_rounding(name):
         times = jnp.where(jnp.isfinite(sol.spikes.times), sol.spikes.times, 0.0)
         return jnp.sum(jnp.sin(3 * times)) + 0.01 * jnp.sum(sol.membrane**2) + jnp.sum(sol.spikes.horizon.threshold)
 
-    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    gradient = jax.jit(jax.grad(loss), static_argnums=1, compiler_options=QUICK)
     plain, written = gradient(dynamic, True), gradient(dynamic, False)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(written), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-12 * max(1.0, float(jnp.max(jnp.abs(a)))))
@@ -97,7 +98,8 @@ def test_checkpointing_changes_no_number(steps):
         times = jnp.where(jnp.isfinite(sol.spikes.times), sol.spikes.times, 0.0)
         return jnp.sum(jnp.sin(3 * times)) + jnp.sum(sol.spikes.horizon.threshold)
 
-    kept, again = (jax.jit(jax.value_and_grad(loss), static_argnums=1)(dynamic, x) for x in (False, True))
+    both = jax.jit(jax.value_and_grad(loss), static_argnums=1, compiler_options=QUICK)
+    kept, again = (both(dynamic, x) for x in (False, True))
     for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-11, atol=1e-11)
 
@@ -113,7 +115,8 @@ def test_checkpointing_needs_memory_of_the_order_of_the_square_root():
                 rs.simulate(rs.Population(neuron, current), t1=0.01 * steps, **options).spikes.times[..., :1]
             )
 
-        return jax.jit(jax.grad(loss)).lower(1.0).compile().memory_analysis().temp_size_in_bytes
+        compiled = jax.jit(jax.grad(loss), compiler_options=QUICK).lower(1.0).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
 
     assert memory(16384, True) < 4 * memory(2048, True) < memory(2048, False)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from lane_tools import QUICK
 
 import roughspike as rs
 from roughspike.paths.spikes import unchecked
@@ -74,11 +75,6 @@ def loss(network, times, slots, forward_mode=False):
     return total, (sol.result.flags, [train.counts for train in sol.layers])
 
 
-def fast_compile(function):
-    """`jax.jit` with little optimisation: these programs run a few times each."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": "0"})
-
-
 class Case:
     """A network, its gradient, and the jitted functions that the tests share."""
 
@@ -86,13 +82,16 @@ class Case:
         point, static = eqx.partition((network, input_times()), eqx.is_inexact_array)
         self.point = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), point)  # no weak types: one program for all
         whole = lambda point, fm=False: loss(*eqx.combine(point, static), slots, fm)  # noqa: E731
-        self.value = fast_compile(lambda point: whole(point)[0])
-        self.gradient, (self.flags, self.counts) = fast_compile(jax.grad(whole, has_aux=True))(self.point)
+        self.value = jax.jit(lambda point: whole(point)[0], compiler_options=QUICK)
+        self.gradient, (self.flags, self.counts) = jax.jit(jax.grad(whole, has_aux=True), compiler_options=QUICK)(
+            self.point
+        )
         self.directions = jax.tree.map(lambda x: jr.normal(jr.key(x.size), (3, *x.shape)) * _scale(x)[None], self.point)
         push = lambda d: jax.jvp(lambda p: whole(p, True)[0], (self.point,), (d,))[1]  # noqa: E731
-        self.slopes = fast_compile(jax.vmap(push))(self.directions)
+        self.slopes = jax.jit(jax.vmap(push), compiler_options=QUICK)(self.directions)
         weights = lambda point: [layer.synapses.free for layer in point[0].layers]  # noqa: E731
-        lean = fast_compile(jax.grad(lambda w: whole(eqx.tree_at(weights, self.point, w))[0]))
+        alone = lambda w: whole(eqx.tree_at(weights, self.point, w))[0]  # noqa: E731
+        lean = jax.jit(jax.grad(alone), compiler_options=QUICK)
         self.lean, self.full = lean(weights(self.point)), weights(self.gradient)
 
     def along(self, k):
