@@ -18,7 +18,6 @@ import jax.random as jr
 import optax
 
 import roughspike as rs
-from roughspike.paths.spikes import unchecked
 
 T1, DT, BATCH = 48e-3, 1e-3, 50
 
@@ -32,7 +31,7 @@ def data(count: int, seed: int) -> tuple[jax.Array, jax.Array]:
 def logits(weights: list[jax.Array], net: rs.FeedForward, times: jax.Array) -> tuple[jax.Array, rs.Solution]:
     """40 times the mean voltage of the readout, (batch, 3)."""
     net = eqx.tree_at(lambda n: [layer.synapses.free for layer in n.layers], net, weights)
-    spikes = unchecked(times, 0.0, T1)
+    spikes = rs.SpikeTrain(times, 0.0, T1)
     sol = rs.simulate(net, inputs=spikes, t1=T1, dt=DT, max_spikes=16, max_spikes_per_step=2)
     return 40.0 * sol.membrane.mean(axis=-1), sol
 
