@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from roughspike.networks.synapses import Synapses as Synapses
     from roughspike.networks.yin_yang import latency_code as latency_code
     from roughspike.networks.yin_yang import yin_yang as yin_yang
+    from roughspike.neurons.adaptive import AdaptiveSLIF as AdaptiveSLIF
     from roughspike.neurons.escape import ExponentialEscape as ExponentialEscape
     from roughspike.neurons.escape import SigmoidEscape as SigmoidEscape
     from roughspike.neurons.escape import SoftplusEscape as SoftplusEscape
@@ -118,6 +119,7 @@ __version__ = "0.1.0"
 _HOME = {
     "SLIF": "neurons.lif",
     "LIF": "neurons.threshold",
+    "AdaptiveSLIF": "neurons.adaptive",
     "Readout": "neurons.readout",
     "HardThreshold": "neurons.threshold",
     "ExponentialEscape": "neurons.escape",

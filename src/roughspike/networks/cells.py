@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.networks.decay import Decay, decay_polynomials
+from roughspike.networks.general import General
+from roughspike.networks.general import State as GeneralState
 from roughspike.networks.kinds import Escape, Kind, Leaky, LeakyCoefficients, Threshold
 from roughspike.networks.options import Options
 from roughspike.networks.step import State, coefficients, driven, settings
 from roughspike.networks.threshold import Membrane, threshold_coefficients
+from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.neurons.readout import Readout
 from roughspike.neurons.threshold import is_hard
@@ -24,20 +27,20 @@ class Cell(NamedTuple):
     - `drive`: input current in the form of the kind. `start`: state of the kind.
     """
 
-    kind: Kind
+    kind: Kind | General
     co: Any
     decay: Decay
     drive: Any
     start: Any
 
 
-def is_random(neuron: SLIF | Readout) -> bool:
+def is_random(neuron: SLIF | AbstractNeuron | Readout) -> bool:
     """Has the neuron escape noise, and so thresholds that are drawn?"""
-    return isinstance(neuron, SLIF) and not is_hard(neuron)
+    return isinstance(neuron, AbstractNeuron) or (isinstance(neuron, SLIF) and not is_hard(neuron))
 
 
 def cell(
-    neuron: SLIF | Readout,
+    neuron: SLIF | AbstractNeuron | Readout,
     options: Options,
     slots: int,
     means: tuple[jax.Array, jax.Array],
@@ -59,6 +62,13 @@ def cell(
         co = threshold_coefficients(neuron, h) if isinstance(neuron, SLIF) else LeakyCoefficients.of(neuron, h)
         fade = jnp.exp(-neuron.mu[0] * h / 2)
         return Cell(kind, co, decay, ((fade * means[0] + means[1]) / (1 + fade), None), Membrane(v0, i0))
+    if isinstance(neuron, AbstractNeuron):
+        if options.driver.num_normals != 1:
+            raise ValueError(f"driver must be rs.LinearDriver() for an {type(neuron).__name__}: leave it out")
+        kind = General(settings(h, options.driver, 1.0, slots, v0.dtype))
+        y = neuron.start(v0, i0)
+        start = GeneralState(y.v, y.i, log_u - neuron.alpha, y.more)
+        return Cell(kind, neuron, decay, (0.5 * (means[0] + means[1]), None), start)
     assert isinstance(neuron, SLIF)
     kind = Escape(settings(h, options.driver, neuron.reset.keep, slots, v0.dtype))
     co = coefficients(neuron, h, options.driver)

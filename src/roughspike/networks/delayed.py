@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from roughspike._types import DELAY_OUT_OF_ROOM, NOT_FINITE
 from roughspike.networks.decay import Decay, left_of_step
+from roughspike.networks.general import General
 from roughspike.networks.kinds import Kind, Stepped
 from roughspike.networks.series import powers_of
 from roughspike.networks.synapses import row as row_of
@@ -27,7 +28,7 @@ from roughspike.networks.synapses import row as row_of
 class Plan(NamedTuple):
     """What a run is compiled for. `rows`: steps in the ring."""
 
-    kind: Kind
+    kind: Kind | General
     rows: int
     trace: bool
 

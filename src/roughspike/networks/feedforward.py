@@ -15,6 +15,7 @@ from roughspike._constraints import Positive, Real, declare, parameter
 from roughspike._types import as_float, concrete
 from roughspike.currents.base import AbstractCurrent
 from roughspike.networks.synapses import Synapses, as_synapses
+from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.flow import kappa
 from roughspike.neurons.lif import SLIF
 from roughspike.neurons.readout import Readout
@@ -33,7 +34,7 @@ class Layer(eqx.Module):
     - `current`, `v0`, `i0`: input current and state at the start; scalars or (post,).
     """
 
-    neuron: SLIF | Readout
+    neuron: SLIF | AbstractNeuron | Readout
     synapses: Synapses
     delays: Float[Array, "*delays"] | None = eqx.field(metadata=declare(Positive(), "time"))
     current: Float[Array, "*post"] | AbstractCurrent = eqx.field(metadata=declare(Real()))
@@ -48,7 +49,7 @@ class Layer(eqx.Module):
     @property
     def spikes(self) -> bool:
         """Do its neurons spike?"""
-        return isinstance(self.neuron, SLIF)
+        return not isinstance(self.neuron, Readout)
 
 
 class FeedForward(eqx.Module):
@@ -83,7 +84,7 @@ class FeedForward(eqx.Module):
     def __init__(
         self,
         sizes: Sequence[int],
-        neuron: SLIF | Sequence[SLIF | Readout],
+        neuron: SLIF | AbstractNeuron | Sequence[SLIF | AbstractNeuron | Readout],
         key: jax.Array | None = None,
         *,
         weights: Sequence[Any] | None = None,
@@ -100,7 +101,7 @@ class FeedForward(eqx.Module):
         neurons = _per_layer("neuron", neuron, depth)
         if readout is not None:
             neurons[-1] = readout
-        if not all(isinstance(n, SLIF) for n in neurons[:-1]):
+        if any(isinstance(n, Readout) for n in neurons[:-1]):
             raise ValueError("only the last layer can be a readout: nothing reaches a layer behind it")
         if weights is None:
             if key is None:
@@ -130,7 +131,9 @@ class FeedForward(eqx.Module):
         return self.layers[0].synapses.num_pre
 
 
-def initial_weights(key: jax.Array, neuron: SLIF | Readout, num_pre: int, num_post: int) -> Float[Array, "pre post"]:
+def initial_weights(
+    key: jax.Array, neuron: SLIF | AbstractNeuron | Readout, num_pre: int, num_post: int
+) -> Float[Array, "pre post"]:
     """Normal weights that keep neurons alive.
 
     A spike raises the potential by at most w kappa_max. With n inputs that spike once, at about the same time, the
@@ -143,8 +146,8 @@ def initial_weights(key: jax.Array, neuron: SLIF | Readout, num_pre: int, num_po
     mu1, mu2 = neuron.mu[0], neuron.mu[1]
     times = jnp.linspace(0.0, 4.0, 401, dtype=neuron.mu.dtype) / jnp.minimum(mu1, jnp.maximum(mu2, 1e-3 * mu1))
     peak = jnp.max(kappa(mu1, mu2, times))
-    mean, spread = (_MEAN, _SPREAD) if isinstance(neuron, SLIF) else (0.0, _READOUT_SPREAD)
-    v_th = getattr(neuron.escape, "v_th", 1.0) if isinstance(neuron, SLIF) else 1.0
+    mean, spread = (0.0, _READOUT_SPREAD) if isinstance(neuron, Readout) else (_MEAN, _SPREAD)
+    v_th = 1.0 if isinstance(neuron, Readout) else getattr(neuron.escape, "v_th", 1.0)
     unit = v_th / peak
     normal = jax.random.normal(key, (num_pre, num_post), neuron.mu.dtype)
     return unit * (mean / num_pre + spread / np.sqrt(num_pre).astype(neuron.mu.dtype) * normal)

@@ -13,6 +13,7 @@ from roughspike.networks.noise import Key, Part, draw_log_uniforms, draw_normals
 from roughspike.networks.scan import Scanned, scan_steps
 from roughspike.networks.step import Coefficients, State, Static, coefficients, driven
 from roughspike.networks.times import gather_times
+from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
 
@@ -71,7 +72,7 @@ class Lanes(NamedTuple):
 
 def draw_noise(
     key: Key,
-    neuron: SLIF,
+    neuron: SLIF | AbstractNeuron,
     driver: AbstractDriver,
     steps: int,
     neurons: int,

@@ -16,13 +16,14 @@ import jax.numpy as jnp
 from roughspike._types import NOT_FINITE
 from roughspike.networks.adjoint import Perturbed, values_and_perturbed
 from roughspike.networks.decay import Decay, left_of_step
+from roughspike.networks.general import General
 from roughspike.networks.kinds import Kind
 
 
 class Plan(NamedTuple):
     """What a layer is compiled for."""
 
-    kind: Kind
+    kind: Kind | General
     trace: bool
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Int
 
+from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
 
@@ -41,7 +42,7 @@ def split(key: Key, count: int = 2) -> list[Any]:
     return list(jax.random.split(key, count))
 
 
-def normals_per_step(neuron: SLIF, driver: AbstractDriver) -> int:
+def normals_per_step(neuron: SLIF | AbstractNeuron, driver: AbstractDriver) -> int:
     """How many normals a step of one neuron needs."""
     return len(neuron.noise_channels) * driver.num_normals
 

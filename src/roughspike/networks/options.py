@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from roughspike._types import concrete
+from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.neurons.readout import Readout
 from roughspike.neurons.threshold import HardThreshold
@@ -47,7 +48,7 @@ class Options(NamedTuple):
         return math.prod(self.shape)
 
 
-def room_in_a_step(neuron: SLIF | Readout, h: float) -> int:
+def room_in_a_step(neuron: SLIF | AbstractNeuron | Readout, h: float) -> int:
     """How many spikes of a neuron a step should have room for, to begin with."""
     if not isinstance(neuron, SLIF) or isinstance(neuron.escape, HardThreshold):
         return 1
@@ -55,7 +56,7 @@ def room_in_a_step(neuron: SLIF | Readout, h: float) -> int:
     return 1 if refractory is not None and refractory >= h else 2
 
 
-def check_rates(neuron: SLIF | Readout, h: float) -> None:
+def check_rates(neuron: SLIF | AbstractNeuron | Readout, h: float) -> None:
     """Static complaints about dt, where the rates are known.
 
     **Raises** ValueError if a step of length h is too coarse for the neuron.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from roughspike._constraints import Real, parameter
 from roughspike._types import as_float
 from roughspike.currents.base import AbstractCurrent, as_current
+from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.neurons.threshold import is_hard
 
@@ -29,16 +30,16 @@ class Population(eqx.Module):
     1
     """
 
-    neuron: SLIF
+    neuron: Any  # SLIF or AbstractNeuron
     current: Float[Array, "*neurons"] | AbstractCurrent = eqx.field(metadata={"constraint": Real(), "unit": ""})
     v0: Float[Array, "*neurons"] = parameter(Real())
     i0: Float[Array, "*neurons"] = parameter(Real())
 
-    def __init__(self, neuron: SLIF, current: Any = 0.0, v0: Any = 0.0, i0: Any = 0.0):
+    def __init__(self, neuron: SLIF | AbstractNeuron, current: Any = 0.0, v0: Any = 0.0, i0: Any = 0.0):
         self.neuron = neuron
         self.current = current if isinstance(current, AbstractCurrent) else as_float(current)
         self.v0, self.i0 = as_float(v0), as_float(i0)
-        if is_hard(neuron):
+        if isinstance(neuron, SLIF) and is_hard(neuron):
             raise ValueError(
                 "neuron has a hard threshold, for which a population has no engine: give it an escape rate "
                 "(rs.SLIF), or make it a layer of rs.FeedForward"

@@ -14,6 +14,7 @@ from roughspike._types import as_float, concrete
 from roughspike.currents.base import AbstractCurrent, as_current
 from roughspike.networks.event_form import EventForm, event_form
 from roughspike.networks.synapses import Synapses, as_synapses
+from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.neurons.threshold import is_hard
 
@@ -52,7 +53,7 @@ class Recurrent(eqx.Module):
     ((3, 64), True)
     """
 
-    neuron: SLIF
+    neuron: Any  # SLIF or AbstractNeuron
     synapses: Synapses
     inputs: Synapses | None
     current: Float[Array, "*neurons"] | AbstractCurrent = eqx.field(metadata=declare(Real()))
@@ -63,7 +64,7 @@ class Recurrent(eqx.Module):
 
     def __init__(
         self,
-        neuron: SLIF,
+        neuron: SLIF | AbstractNeuron,
         *,
         weights: Any,
         current: Any = 0.0,
@@ -106,6 +107,7 @@ class Recurrent(eqx.Module):
         if self.delays is not None or isinstance(self.current, AbstractCurrent):
             what = "delays" if self.delays is not None else "a current that changes in time"
             raise ValueError(f"as_event_sde does not write {what}: an event SDE depends on its present state alone")
+        assert isinstance(self.neuron, SLIF)  # others have delays
         return event_form(self.neuron, self.synapses.dense(), self.current, self.v0, self.i0)
 
 
@@ -122,7 +124,13 @@ def _longest(delays: jax.Array, max_delay: float | None) -> float:
 
 def _check_shapes(net: Recurrent) -> None:
     count = net.num_neurons
-    if is_hard(net.neuron) and net.delays is None:
+    if isinstance(net.neuron, AbstractNeuron):
+        if net.delays is None:
+            raise ValueError(
+                f"without delays the neuron must be an rs.SLIF, got {type(net.neuron).__name__}: pass delays of a step "
+                "or more"
+            )
+    elif is_hard(net.neuron) and net.delays is None:
         raise ValueError(
             "a hard threshold needs delays in a recurrent network (without, neurons that drive each other over the "
             "threshold have no order): pass delays, or a neuron with an escape rate"

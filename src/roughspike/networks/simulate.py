@@ -22,6 +22,7 @@ from roughspike.networks.recurrent import Recurrent
 from roughspike.networks.shared_out import Engine, run_shared, shared_axis
 from roughspike.networks.solution import Solution
 from roughspike.networks.uncoupled import run_population
+from roughspike.neurons.base import AbstractNeuron
 from roughspike.paths import grid
 from roughspike.paths.drivers import AbstractDriver, ExplicitEuler, LinearDriver
 from roughspike.paths.spikes import SpikeTrain
@@ -141,6 +142,10 @@ def _engine(
     network: Population | FeedForward | Recurrent, inputs: SpikeTrain | None, key: jax.Array | None, options: Options
 ) -> tuple[Engine, _Arguments, Options]:
     """The engine, what it needs, and the options that kind and inputs of the network determine, to begin with."""
+    if isinstance(network, Population) and isinstance(network.neuron, AbstractNeuron):
+        if inputs is not None or key is None:
+            raise ValueError("a population is random and has no inputs: pass key=jr.key(0) and a current")
+        network = _as_layer(network)
     if isinstance(network, Population):
         return _population(network, inputs, key, options)
     if options.checkpoint:
@@ -150,6 +155,14 @@ def _engine(
     if isinstance(network, FeedForward):
         return _layers(network, inputs, key, options)
     return _coupled(network, inputs, key, options)
+
+
+def _as_layer(cells: Population) -> FeedForward:
+    """Neurons with dynamics of their own as a layer that nothing reaches."""
+    none = jnp.zeros((1, cells.num_neurons), cells.v0.dtype)
+    return FeedForward(
+        [1, cells.num_neurons], cells.neuron, weights=[none], current=cells.current, v0=cells.v0, i0=cells.i0
+    )
 
 
 def _population(
