@@ -187,7 +187,7 @@ def _prepare(
     return co, state, driven(co, means[0], means[1])
 
 
-def can_spike(end: State, counts: jax.Array, log_u: jax.Array) -> jax.Array:
+def can_spike(end: Any, counts: jax.Array, log_u: jax.Array) -> jax.Array:
     """Past the soft refractory part the hazard since the last spike exceeds alpha, that is s > log u."""
     last = jnp.minimum(counts, log_u.shape[0] - 1)
     above = end.s > jnp.take_along_axis(log_u, last[None], axis=0)[0]
