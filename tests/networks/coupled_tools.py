@@ -39,8 +39,8 @@ def noise_of(net, opts, seed):
 class Case:
     """A network, input times, its noise, and the gradients of `weigh` in (network, input times), by hand and by JAX."""
 
-    def __init__(self, net, times, opts, seed=2, compare=True, noisy=True):
-        self.at, self.options = (net, times), opts
+    def __init__(self, net, times, opts, seed=2, compare=True, noisy=True, compiler=None):
+        self.at, self.options, self.compiler = (net, times), opts, compiler
         self.noise = noise_of(net, opts, seed) if noisy else None
         self.prepared = prepare_means(net.current, 0.0, opts.t1, opts.steps)
         by_hand, (counts, flags) = self._gradient(False)
@@ -55,7 +55,7 @@ class Case:
 
     def _gradient(self, forward_mode):
         of = jax.grad(lambda at: self.loss(at, forward_mode), has_aux=True, allow_int=True)
-        gradient, aux = jax.jit(of)(self.at)
+        gradient, aux = jax.jit(of, compiler_options=self.compiler)(self.at)
         return jax.tree.map(lambda x: jnp.zeros(()) if x.dtype == jax.dtypes.float0 else x, gradient), aux
 
     def errors(self, free):
@@ -66,7 +66,7 @@ class Case:
         none = lambda x: x is None  # noqa: E731
         join = lambda at: jax.tree.map(lambda a, b: b if a is None else a, at, others, is_leaf=none)  # noqa: E731
         gradient = jax.tree.map(lambda x, g: None if x is None else g, numbers, self.by_hand, is_leaf=none)
-        return difference_errors(lambda at: self.loss(join(at))[0], numbers, gradient, free)
+        return difference_errors(lambda at: self.loss(join(at))[0], numbers, gradient, free, self.compiler)
 
 
 def weigh(ran):
@@ -89,7 +89,7 @@ def relative_gap(a, b):
     return max(gap(np.asarray(x), np.asarray(y)) for x, y in pairs)
 
 
-def difference_errors(value, at, gradient, free):
+def difference_errors(value, at, gradient, free, compiler=None):
     """Per name the relative error of the derivative in each group of `free` along a random direction, by differences.
 
     `value`: arguments -> scalar. `free`: name -> function of a pytree like `at`, which returns the leaves to move. Of
@@ -108,9 +108,8 @@ def difference_errors(value, at, gradient, free):
         directions.append(direction)
     directions = np.stack(directions)
     moves = np.concatenate([steps, -steps])[:, None, None] * directions
-    values = np.asarray(
-        jax.jit(lambda xs: jax.lax.map(lambda x: value(back(x)), xs))(flat[None] + moves.reshape(-1, flat.size))
-    )
+    each = jax.jit(lambda xs: jax.lax.map(lambda x: value(back(x)), xs), compiler_options=compiler)
+    values = np.asarray(each(flat[None] + moves.reshape(-1, flat.size)))
     values = values.reshape(2, len(steps), -1)
     differences = (values[0] - values[1]) / (2 * steps[:, None])
     exact = directions @ np.asarray(slope)

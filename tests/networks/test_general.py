@@ -9,10 +9,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 from coupled_tools import Case, Noise, options
+from lane_tools import QUICK
+from scipy.linalg import expm
 
 import roughspike as rs
 from roughspike.networks.coupled import run_on
-from roughspike.neurons.base import AbstractNeuron, Variables
+from roughspike.neurons.base import Variables
 
 NEURONS, STEPS, H = 3, 14, 0.1
 
@@ -36,7 +38,8 @@ def case():
             v0=rng.uniform(0.3, 0.8, NEURONS),
             i0=rng.uniform(0.3, 0.8, NEURONS),
         )
-        return Case(net, None, options(STEPS, H, driver=rs.LinearDriver(), trace=True, capacity=12), compare=False)
+        opts = options(STEPS, H, driver=rs.LinearDriver(), trace=True, capacity=12)
+        return Case(net, None, opts, compare=False, compiler=QUICK)
 
 
 def test_adjoint_against_central_differences(case):
@@ -89,29 +92,53 @@ def test_path_is_that_of_the_general_solver():
     np.testing.assert_allclose(ran.times[0, 0, :count], found[:count], atol=2e-6)
 
 
-def test_one_runge_kutta_step_is_the_flow_to_its_order():
-    neuron, y = cell(), Variables(jnp.array([0.3]), jnp.array([0.7]), (jnp.array([0.2]),))
+def test_the_flow_is_a_step_of_order_four():
+    neuron, y, force = cell(), np.array([0.3, 0.7, 0.2]), 9.0
+    matrix = np.array([[-6.0, 6.0, -6.0, 1.0], [0.0, -5.0, 0.0, 0.0], [1.0, 0.0, -2.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     errors = []
-    for t in (0.05, 0.025):
-        given = y, jnp.array([9.0]), jnp.array([t])
-        pairs = zip(
-            jax.tree.leaves(neuron.flow(*given)), jax.tree.leaves(AbstractNeuron.flow(neuron, *given)), strict=True
+    for t in (0.04, 0.02):
+        found = neuron.flow(
+            Variables(jnp.array(y[0]), jnp.array(y[1]), (jnp.array(y[2]),)), jnp.array(force), jnp.array(t)
         )
-        errors.append(max(float(jnp.abs(a - b).max()) for a, b in pairs))
-    assert errors[0] < 1e-4 and 20 < errors[0] / errors[1] < 45  # order 5 in one step
+        exact = expm(t * matrix) @ np.array([*y, force])
+        errors.append(np.abs(np.array(jax.tree.leaves(found)) - exact[:3]).max())
+    assert errors[0] < 1e-4 and 25 < errors[0] / errors[1] < 40, errors  # t^5 in one step
 
 
-def test_populations_layers_and_what_is_refused():
+def test_layers_and_populations():
+    """Without adaptation it is an rs.SLIF, on the same noise, up to the second order in dt; with it, slower."""
+    inputs = rs.SpikeTrain(np.array([[0.11, 0.53, 1.32], [0.27, 0.92, 1.87]]), t1=2.0)
+    run = {"t1": 2.0, "dt": 0.01, "key": jr.key(0), "num_samples": 50}
+
+    def spikes(neuron, scale=1.0):
+        net = rs.FeedForward([2, 1], neuron, weights=[scale * jnp.array([[0.5], [0.8]])], current=1.4)
+        sol = rs.simulate(net, inputs=inputs, **run)
+        assert bool(sol.result.ok) and sol.engine == "layered"
+        return sol.spikes
+
+    fixed = {"v_reset": 1.2, "alpha": 0.03}
+    plain = spikes(rs.SLIF((6.0, 5.0), sigma=((0.25, 0.0), (0.0, 0.0)), **fixed))
+    own = spikes(rs.AdaptiveSLIF((6.0, 5.0, 2.0), b=0.0, sigma=0.25, **fixed))
+    np.testing.assert_array_equal(own.counts, plain.counts)
+    real = np.isfinite(plain.times)
+    gap = np.abs(np.asarray(own.times)[real] - np.asarray(plain.times)[real])
+    assert gap.size > 50 and np.quantile(gap, 0.95) < 1e-3, np.quantile(gap, (0.5, 0.95, 1.0))
+    adapted = rs.AdaptiveSLIF((6.0, 5.0, 2.0), b=0.4, sigma=0.25, **fixed)
+    assert spikes(adapted).counts.mean() < 0.8 * own.counts.mean()
+    alone = rs.simulate(rs.Population(adapted, current=1.4), **run)
+    np.testing.assert_allclose(alone.spikes.times, spikes(adapted, 0.0).times, rtol=1e-9)
+
+
+def test_what_is_refused():
     neuron = cell()
     with pytest.raises(ValueError, match="pass delays of a step or more"):
         rs.Recurrent(neuron, weights=jnp.zeros((1, 1)))
     with pytest.raises(ValueError, match="three positive rates"):
         rs.AdaptiveSLIF(mu=(1.0, 2.0))
-    run = {"t1": 3.0, "dt": 0.02, "key": jr.key(0), "num_samples": 200}
-    alone = rs.simulate(rs.Population(neuron, current=1.6), **run)
-    layer = rs.simulate(rs.FeedForward([1, 1], neuron, weights=[jnp.zeros((1, 1))], current=1.6), **run)
-    np.testing.assert_array_equal(alone.spikes.times, layer.spikes.times)
-    gaps = jnp.diff(alone.spikes.times[:, 0, :4], axis=1)
-    gaps = jnp.where(jnp.isfinite(gaps), gaps, jnp.nan)
-    first, third = jnp.nanmean(gaps[:, 0]), jnp.nanmean(gaps[:, 2])
-    assert bool(alone.result.ok) and third > 1.2 * first  # it adapts
+    alone, data = rs.Population(neuron, current=1.6), rs.SpikeTrain(np.array([[0.3, 0.9]]), t1=1.0)
+    with pytest.raises(ValueError, match="pass key"):
+        rs.simulate(alone, t1=1.0, dt=0.02)
+    with pytest.raises(ValueError, match=r"must be an rs\.SLIF to be scored or fitted, got AdaptiveSLIF"):
+        rs.fit(alone, data, loss=rs.NegativeLogLikelihood(), steps=1, dt=0.02, key=jr.key(0), progress=False)
+    with pytest.raises(ValueError, match=r"must be an rs\.SLIF"):
+        rs.log_likelihood(alone, data, dt=0.02)

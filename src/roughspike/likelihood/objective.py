@@ -19,6 +19,7 @@ from roughspike.likelihood.exact import exact_terms, in_windows
 from roughspike.likelihood.importance import Stretches, importance_terms, stretches
 from roughspike.likelihood.segments import Segments, lay_out
 from roughspike.networks.population import Population
+from roughspike.neurons.lif import SLIF
 from roughspike.paths.grid import num_steps
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.paths.windows import Windows
@@ -166,6 +167,11 @@ def bits_per_spike(log_likelihood: Any, num_spikes: Any, duration: Any, rate: An
 
 def check_data(cell: Population, data: SpikeTrain, dt: float) -> None:
     """Complain about data that this cell cannot have made, and about a grid that is too coarse for it."""
+    if not isinstance(cell.neuron, SLIF):
+        raise ValueError(
+            f"the neuron must be an rs.SLIF to be scored or fitted, got {type(cell.neuron).__name__}: train it by "
+            "jax.grad of a loss on what rs.simulate returns"
+        )
     if concrete(data.times) is None:
         raise ValueError("data must be concrete spike times: prepare the loss outside of jit, vmap and grad")
     if len(data.batch_shape) > 1:

@@ -77,8 +77,13 @@ class General:
             _, back = jax.vjp(lambda *x: replay(*x, co), state, on_v, current)
             (on_state, on_arrived, on_current), on_co = back((p, tuple(on_known))), None
         else:
-            _, back = jax.vjp(replay, state, on_v, current, co)
-            on_state, on_arrived, on_current, on_co = back((p, tuple(on_known)))
+            # parameters as wide as the state, or each use of one would be a sum over all neurons of its own
+            shape = state.v.shape
+            wide = lambda x: jnp.broadcast_to(x.reshape(*x.shape, *(1 for _ in shape)), (*x.shape, *shape))  # noqa: E731
+            _, back = jax.vjp(replay, state, on_v, current, jax.tree.map(wide, co))
+            on_state, on_arrived, on_current, on_wide = back((p, tuple(on_known)))
+            last = tuple(range(-len(shape), 0))
+            on_co = jax.tree.map(lambda x: jnp.sum(x, axis=last), on_wide)
         return Pulled(on_state, (p.i, on_arrived), (on_current, None), on_co)
 
     def _advance(

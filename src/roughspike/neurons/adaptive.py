@@ -15,8 +15,6 @@ from roughspike._types import as_float, concrete
 from roughspike.neurons.base import AbstractNeuron, Variables
 from roughspike.neurons.escape import AbstractEscape, ExponentialEscape
 
-_TERMS = {"float32": 9, "float64": 17}
-
 
 class AdaptiveSLIF(AbstractNeuron):
     """Stochastic leaky integrate-and-fire neuron with adaptation w, driven by its spikes and by its potential.
@@ -26,8 +24,8 @@ class AdaptiveSLIF(AbstractNeuron):
         transition       v <- v - v_reset,   w <- w + b
 
     b > 0 slows a train down (spike-frequency adaptation). a > 0 pulls the potential back: with mu3 < mu1 it overshoots
-    and, where 4 a mu1 mu3 > (mu1 - mu3)^2, rings (resonance). The flow is linear; it is computed by its power series,
-    exact to rounding for rates up to 2 per step.
+    and, where 4 a mu1 mu3 > (mu1 - mu3)^2, rings (resonance). The flow over a part of a step is a Runge-Kutta step of
+    order 4: at a rate of 0.2 per step, below 1e-7.
 
     **Arguments**
 
@@ -89,31 +87,3 @@ class AdaptiveSLIF(AbstractNeuron):
         """v - v_reset, w + b."""
         v, i, (w,) = y
         return Variables(v - self.v_reset, i, (w + self.b,))
-
-    def flow(self, y: Variables, force: jax.Array, t: jax.Array) -> Variables:
-        """exp(A t) y + (integral of exp(A r) over [0, t]) (force, 0, 0), as power series in t."""
-        mu1, mu2, mu3 = self.mu[0], self.mu[1], self.mu[2]
-        zero = jnp.zeros_like(mu1)
-        matrix = jnp.stack(
-            [jnp.stack([-mu1, mu1, -mu1]), jnp.stack([zero, -mu2, zero]), jnp.stack([mu3 * self.a, zero, -mu3])]
-        )
-        # column 3 is the response to the force: t e_1 + A t^2 / 2 e_1 + ...
-        term = jnp.pad(jnp.eye(3, dtype=self.mu.dtype), ((0, 0), (0, 1)))
-        terms = [term]
-        for n in range(1, _TERMS[str(self.mu.dtype)] + 1):
-            term = matrix @ term / n
-            term = term.at[0, 3].add(1.0) if n == 1 else term
-            terms.append(term)
-
-        def response(row: int) -> jax.Array:
-            total = 0.0
-            for column, x in enumerate((y.v, y.i, y.more[0], force)):
-                if row == 1 and column != 1:
-                    continue
-                value = terms[-1][row, column]
-                for c in terms[-2::-1]:
-                    value = value * t + c[row, column]
-                total = total + value * x
-            return jnp.asarray(total)
-
-        return Variables(response(0), response(1), (response(2),))

@@ -59,7 +59,7 @@ class AbstractNeuron(eqx.Module):
         """The state after a time t of at most a step: one Runge-Kutta step of order 4, smooth in t."""
 
         def slope(y: Variables) -> Variables:
-            d = self.drift(y)
+            d = self.drift(jax.lax.optimization_barrier(y))  # or XLA would compute it once more for each of its users
             return d._replace(v=d.v + force)
 
         move = lambda k, by: jax.tree.map(lambda a, b: a + by * b, y, k)  # noqa: E731
