@@ -106,9 +106,9 @@ def test_the_flow_is_a_step_of_order_four():
 
 
 def test_layers_and_populations():
-    """Without adaptation it is an rs.SLIF, on the same noise, up to the second order in dt; with it, slower."""
+    """Without adaptation it is an rs.SLIF, on the same noise; with it, slower."""
     inputs = rs.SpikeTrain(np.array([[0.11, 0.53, 1.32], [0.27, 0.92, 1.87]]), t1=2.0)
-    run = {"t1": 2.0, "dt": 0.01, "key": jr.key(0), "num_samples": 50}
+    run = {"t1": 2.0, "dt": 0.01, "key": jr.key(0), "num_samples": 50, "max_spikes": 16, "max_spikes_per_step": 1}
 
     def spikes(neuron, scale=1.0):
         net = rs.FeedForward([2, 1], neuron, weights=[scale * jnp.array([[0.5], [0.8]])], current=1.4)
@@ -122,7 +122,7 @@ def test_layers_and_populations():
     np.testing.assert_array_equal(own.counts, plain.counts)
     real = np.isfinite(plain.times)
     gap = np.abs(np.asarray(own.times)[real] - np.asarray(plain.times)[real])
-    assert gap.size > 50 and np.quantile(gap, 0.95) < 1e-3, np.quantile(gap, (0.5, 0.95, 1.0))
+    assert gap.size > 100 and gap.max() < 1e-6, gap.max()
     adapted = rs.AdaptiveSLIF((6.0, 5.0, 2.0), b=0.4, sigma=0.25, **fixed)
     assert spikes(adapted).counts.mean() < 0.8 * own.counts.mean()
     alone = rs.simulate(rs.Population(adapted, current=1.4), **run)

@@ -190,7 +190,17 @@ def _learn(
 class _Run:
     """A run: what stays the same from step to step."""
 
-    def __init__(self, network, loss, prepared, times, key, optimiser, every, options: Options):
+    def __init__(
+        self,
+        network: FeedForward,
+        loss: Any,
+        prepared: Any,
+        times: Any,
+        key: Any,
+        optimiser: Any,
+        every: int,
+        options: Options,
+    ):
         self.network, self.loss, self.times, self.optimiser = network, loss, times, optimiser
         self.every, self.options = every, options
         keys = [None] * len(network.layers) if key is None else list(jax.random.split(key, len(network.layers)))
