@@ -192,7 +192,7 @@ class _Run:
 
     def __init__(
         self,
-        network: FeedForward,
+        network: Any,
         loss: Any,
         prepared: Any,
         times: Any,
@@ -204,7 +204,9 @@ class _Run:
         self.network, self.loss, self.times, self.optimiser = network, loss, times, optimiser
         self.every, self.options = every, options
         keys = [None] * len(network.layers) if key is None else list(jax.random.split(key, len(network.layers)))
-        self.keys, self.cells, self.log_u = [], [], []
+        self.keys: list[Any] = []
+        self.cells: list[Cell] = []
+        self.log_u: list[Any] = []
         for k, layer in enumerate(network.layers):
             made, noise_key, log_u = self._cell(layer, prepared[k], keys[k], options.per_step[k])
             self.cells.append(made)

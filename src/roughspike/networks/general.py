@@ -74,7 +74,7 @@ class General:
 
         current = drive[0] + jnp.zeros_like(state.v)
         if lean:
-            _, back = jax.vjp(lambda *x: replay(*x, co), state, on_v, current)
+            _, back = jax.vjp(lambda a, b, c: replay(a, b, c, co), state, on_v, current)
             (on_state, on_arrived, on_current), on_co = back((p, tuple(on_known))), None
         else:
             # parameters as wide as the state, or each use of one would be a sum over all neurons of its own
