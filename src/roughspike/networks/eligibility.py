@@ -253,7 +253,7 @@ class _Run:
         for layer, key in zip(self.network.layers, self.keys, strict=True):
             count = 0 if key is None else normals_per_step(layer.neuron, self.options.driver)
             shape = (count, layer.num_neurons, 1)
-            normals.append(draw_normals(key, chunk, CHUNK, shape, dtype)[..., 0] if count else None)
+            normals.append(draw_normals(key, chunk, CHUNK, shape, dtype)[..., 0] if count and key is not None else None)
         steps = first + jnp.arange(CHUNK, dtype=jnp.int32)
         return jax.lax.scan(self._step, carry, (steps, tuple(normals), self._inputs(first, dtype)))
 
