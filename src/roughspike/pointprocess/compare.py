@@ -224,11 +224,12 @@ def draw(
         total, square = total + (slopes - pilot).sum(0), square + ((slopes - pilot) ** 2).sum(0)
         if tick is not None:
             tick(_DRAWS_AT_ONCE)
+    assert pilot is not None, "there is at least one group of draws"
     draws, all_values = groups * _DRAWS_AT_ONCE, np.concatenate(values)
     return Drawn(
         draws=draws,
         mean=pilot + total / draws,
-        variance=(square - total**2 / draws) / (draws - 1),
+        variance=np.asarray((square - total**2 / draws) / (draws - 1)),
         value=float(all_values.mean()),
         value_error=float(all_values.std(ddof=1) / math.sqrt(draws)),
         milliseconds=1e3 * spent / draws,

@@ -128,7 +128,7 @@ class _Carry(NamedTuple):
 
     history: Any  # as the basis keeps it
     spikes: Events
-    count: Int[Array, ""]
+    num_spikes: Int[Array, ""]
     time: Float[Array, ""]
     rates: tuple[jax.Array, ...]  # of the model, and of the posterior
     weight: Float[Array, ""]
@@ -195,12 +195,11 @@ def filter_trial(
         )
         happened = jnp.any(mark > 0)
         history = net.basis.add(carry.history, piece.times, mark, happened, span)
-        index = jnp.where(happened, carry.count, capacity)  # out of bounds: dropped
+        index = jnp.where(happened, carry.num_spikes, capacity)  # out of bounds: dropped
         old = carry.spikes
         spikes = Events(old.times.at[index].set(piece.times, mode="drop"), old.marks.at[index].set(mark, mode="drop"))
-        return _Carry(
-            history, spikes, jnp.where(happened, carry.count + 1, carry.count), piece.times, after, carry.weight + gain
-        ), None
+        num_spikes = jnp.where(happened, carry.num_spikes + 1, carry.num_spikes)
+        return _Carry(history, spikes, num_spikes, piece.times, after, carry.weight + gain), None
 
     def window(carry: tuple[_Carry, jax.Array], now: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         state, total = carry
@@ -219,7 +218,7 @@ def filter_trial(
     start = _Carry(
         history=net.basis.empty(capacity, hidden, span, dtype),
         spikes=Events(jnp.full(capacity, span.stop, dtype), jnp.zeros((capacity, hidden), dtype)),
-        count=jnp.zeros((), jnp.int32),
+        num_spikes=jnp.zeros((), jnp.int32),
         time=jnp.asarray(span.start, dtype),
         rates=tuple(n.link.rate(n.bias) for n in nets),
         weight=jnp.zeros((), dtype),

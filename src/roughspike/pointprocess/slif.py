@@ -38,7 +38,7 @@ def slif_network(
             f"weights must be square (pre, post) and current a scalar or of shape ({size},), got {weights.shape} and "
             f"{current.shape}"
         )
-    escape = neuron.escape
+    escape: Any = neuron.escape  # one of _LINKS
     membrane = weights.T if jumps else weights.T * mu[0] / (mu[1] - mu[0])
     own = neuron.v_reset * jnp.eye(size)
     parts = [membrane - own] if jumps else [membrane - own, -membrane]

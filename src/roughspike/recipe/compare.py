@@ -169,9 +169,9 @@ def chosen(found: Found, only: tuple[str, ...]) -> Found:
 
 def drawn_of(row: Row) -> Drawn:
     """What was drawn, from what was kept."""
-    arrays = {key: np.asarray(row[key], np.float64) for key in ("mean", "variance")}
-    names = [field.name for field in dataclasses.fields(Drawn)]
-    return Drawn(**{name: row[name] for name in names} | arrays)
+    values = {field.name: row[field.name] for field in dataclasses.fields(Drawn)}
+    values |= {key: np.asarray(row[key], np.float64) for key in ("mean", "variance")}
+    return Drawn(**values)
 
 
 def _fingerprint(settings: Mapping[str, Any]) -> str:

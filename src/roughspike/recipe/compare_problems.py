@@ -69,7 +69,7 @@ def paper_problem(
     **Arguments**: `scale` multiplies all weights, which are drawn from U(-5, 5), `floor` is the least intensity,
     `separate` gives a posterior of its own, a third draw, in place of the model.
     """
-    basis = EpanechnikovBasis(centres=(0.0, 10.0)) if basis is None else basis
+    basis = EpanechnikovBasis(centres=(0.0, 10.0), width=1.0) if basis is None else basis
     draws = [drawn(2, 4, basis, SigmoidIntensity(5.0, floor), k, scale) for k in jr.split(jr.key(seed), 3)]
     return HiddenNeurons(
         draws[1], observed_of(draws[0], t1, seed), posterior=draws[2] if separate else None, num_samples=num_samples

@@ -107,7 +107,7 @@ def _scikit_learn() -> Images:
         from sklearn.datasets import load_digits as load
     except ModuleNotFoundError as error:
         raise ValueError("scikit-learn holds these digits: pip install 'roughspike[digits]'") from error
-    found = load()
+    found: Any = load()
     return Images((found.data / 16).astype(np.float32), found.target)
 
 

@@ -99,7 +99,7 @@ def _block(cell: Population, segments: Segments, traces: Any, weights: jax.Array
 
 def _law(weights: np.ndarray, slope: np.ndarray, curvature: np.ndarray, law: tuple[float, float]) -> Any:
     """Mean and variance of a layer's weights, and the weights (post, pre) that are most probable under them."""
-    pre = weights.shape[1]
+    pre, aim = weights.shape[1], weights
     for _ in range(200):
         mean, variance = law
         covariance = np.linalg.inv(curvature + np.eye(pre) / variance)

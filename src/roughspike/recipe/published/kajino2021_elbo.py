@@ -29,7 +29,7 @@ class Task:
 
     def __init__(self, settings: dict[str, Any], seed: int):
         self.settings, self.seed = settings, seed
-        basis, link = EpanechnikovBasis(centres=(0.0, 10.0)), SigmoidIntensity(5.0)
+        basis, link = EpanechnikovBasis(centres=(0.0, 10.0), width=1.0), SigmoidIntensity(5.0)
         self.truth, self.start, self.posterior = (drawn(2, 4, basis, link, k) for k in jr.split(jr.key(seed), 3))
         most = max(settings["sequences"])
         trains = observed_of(self.truth, settings["t1"], seed, most + settings["test_sequences"])
@@ -39,13 +39,13 @@ class Task:
 
     def score(self, nets: Any, bound: bool = True) -> float:
         """Per test sequence, in nats: the bound by hard samples, or log p by the particle filter."""
-        count = self.settings["test_sequences"]
+        count, (model, posterior) = self.settings["test_sequences"], nets
         if not bound:
             particles = self.settings["particles"]
-            return float(log_likelihood(nets[0], self.test, key=jr.key(5), num_particles=particles)) / count
+            return float(log_likelihood(model, self.test, key=jr.key(5), num_particles=particles)) / count
         test = jax.tree.map(lambda x: x[-count:], self.events)
         key, samples = jr.key(1000 + self.seed), self.settings["test_samples"]
-        return float(bound_of(*nets, test, self.span, self.dt, key, StraightThrough(), samples)) / count
+        return float(bound_of(model, posterior, test, self.span, self.dt, key, StraightThrough(), samples)) / count
 
 
 def run(settings: dict[str, Any], context: Context) -> None:
@@ -73,7 +73,7 @@ def _scores(task: Task, nets: Any, name: str, count: int) -> Row:
 
 def _train(task: Task, name: str, count: int, context: Context, bar: Any) -> Any:
     settings, method = task.settings, task.settings["methods"][name]
-    nets = (task.start, task.posterior if method["posterior"] == "separate" else None)
+    nets: Any = (task.start, task.posterior if method["posterior"] == "separate" else None)
     optimiser = optax.adagrad(settings["learning_rate"])
     state = optimiser.init(nets)
     for epoch in range(context.length(settings["epochs"])):
@@ -100,7 +100,7 @@ def _step(
     optimiser: Any,
 ) -> tuple[Any, Any]:
     """One step on model and posterior together, for one sequence."""
-    slope = jax.grad(lambda nets: -bound_of(*nets, events, span, dt, key, estimator, samples))(nets)
+    slope = jax.grad(lambda pair: -bound_of(pair[0], pair[1], events, span, dt, key, estimator, samples))(nets)
     change, state = optimiser.update(slope, state, nets)
     return eqx.apply_updates(nets, change), state
 
@@ -135,7 +135,7 @@ def show(settings: dict[str, Any], rows: dict[str, Row]) -> Outcome:
         at_least(f"pathwise over score, {most} sequences, nats", above("score"), expected["over_score"]),
         at_most(
             "distance of pathwise from score with control variate, nats",
-            [abs(np.mean(fair))] if fair else [],
+            [float(abs(np.mean(fair)))] if fair else [],
             expected["over_fair"],
         ),
     ]

@@ -41,7 +41,7 @@ def _row(
     settings: dict[str, Any], context: Context, name: str, amplitude: float, t1: float, hidden: int, sequences: int
 ) -> Row:
     with jax.enable_x64(True):
-        basis, link = EpanechnikovBasis(centres=(0.0, 10.0)), SigmoidIntensity(amplitude)
+        basis, link = EpanechnikovBasis(centres=(0.0, 10.0), width=1.0), SigmoidIntensity(amplitude)
         net = drawn(2, hidden, basis, link, jr.key(0))
         events = events_of(observed_of(net, t1, 0, sequences), net.bias.dtype)
         span, dt = Span(0.0, t1), default_spacing(net)
