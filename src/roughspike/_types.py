@@ -63,7 +63,7 @@ class AbstractResult(eqx.Module):
 
     def has(self, flag: int) -> jax.Array:
         """Boolean per run: did this flag occur?"""
-        return (self.flags & flag) != 0
+        return jnp.asarray((self.flags & flag) != 0)
 
     def messages(self) -> list[str]:
         """One line per kind of failure, with how many runs it hit and the remedy. Needs concrete values."""
