@@ -58,6 +58,7 @@ def cell(
     """
     h, decay = options.h, decay_polynomials(neuron.mu, options.h)
     if log_u is None:
+        assert not isinstance(neuron, AbstractNeuron), "it spikes at a rate, so it has a threshold of its own"
         kind = Threshold(slots) if isinstance(neuron, SLIF) else Leaky()
         co = threshold_coefficients(neuron, h) if isinstance(neuron, SLIF) else LeakyCoefficients.of(neuron, h)
         fade = jnp.exp(-neuron.mu[0] * h / 2)
