@@ -113,9 +113,12 @@ def test_settings_have_their_own_tables_and_other_settings_are_run_anew(toy, cap
 def test_control_c_keeps_what_is_finished(toy, capsys):
     (toy / "mended").touch()
     (toy / "toy.toml").write_text(RECIPE.replace("wait = 0.0", "wait = 300.0"))
-    command = [sys.executable, "-m", "roughspike.cli", "sweep", str(toy / "toy.toml"), "--seeds", "2", "--out"]
-    program = subprocess.Popen([*command, str(toy / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    listens = (  # a shell may start us with SIGINT ignored; no preexec_fn, which forks a process that has run JAX
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('roughspike.cli', run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-c", listens, "sweep", str(toy / "toy.toml"), "--seeds", "2", "--out", str(toy / "out")]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = toy / "out" / "runs" / "seeds-0.json"
     until = time.monotonic() + 240
     while not first.exists() and time.monotonic() < until:
