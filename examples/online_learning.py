@@ -8,7 +8,7 @@ moves the weights of both layers every 20 ms while the run goes on. At the end t
 Reference: the derivative is that of Holberg & Salvi (2024), equations (6) and (7), moved forward as in Bellec et al.
 (2020), without what they drop.
 
-Run it: python examples/online_learning.py [figure.svg]. It takes about 10 seconds.
+Run it: python examples/online_learning.py [figure.svg]. It takes about 20 CPU seconds.
 """
 
 from __future__ import annotations
