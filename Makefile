@@ -59,9 +59,10 @@ doctests: .venv/.ready-dev
 	@$(CACHE) $(BIN)/python -m pytest --doctest-modules src
 
 examples: .venv/.ready-dev
-	@set -e; for script in examples/*.py; do [ -e "$$script" ] || continue; echo "$$script"; \
-	folder=$$(mktemp -d); (cd "$$folder" && $(CACHE) MPLBACKEND=agg "$(CURDIR)/$(BIN)/python" "$(CURDIR)/$$script"); \
-	rm -r "$$folder"; done
+	@export $(CACHE) MPLBACKEND=agg; printf '%s\n' examples/*.py | xargs -P 2 -I {} sh -c 'folder=$$(mktemp -d); \
+	(cd "$$folder" && "$(CURDIR)/$(BIN)/python" "$(CURDIR)/{}" >log 2>&1); code=$$?; \
+	[ $$code = 0 ] && say= || say=" FAILED with code $$code"; { echo "{}$$say"; cat "$$folder/log"; }; \
+	rm -r "$$folder"; exit $$code'
 
 docs: .venv/.ready-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
