@@ -68,14 +68,16 @@ def kernel_score(x: SpikeTrain, y: SpikeTrain, *, kernel: SignatureKernel | None
             "x must have batch shape (conditions, samples) with two samples or more, and y (conditions,), got "
             f"{x.batch_shape} and {y.batch_shape}"
         )
+    check_pair(x, y)
     conditions, samples = x.batch_shape
-    flat = batched(x)
+    number = conditions * samples
     kernel = (SignatureKernel() if kernel is None else kernel).resolved(y)
     i, j = np.triu_indices(samples, 1)
     start = samples * np.arange(conditions)[:, None]
-    among = kernel.pairs(flat, flat, (start + i).reshape(-1), (start + j).reshape(-1))
-    owner = np.repeat(np.arange(conditions), samples)
-    return jnp.mean(among) / 2 - jnp.mean(kernel.pairs(flat, y, np.arange(conditions * samples), owner))
+    first = np.concatenate([(start + i).ravel(), np.arange(number)])
+    second = np.concatenate([(start + j).ravel(), number + np.repeat(np.arange(conditions), samples)])
+    weights = np.concatenate([np.full(conditions * len(i), 0.5 / (conditions * len(i))), np.full(number, -1 / number)])
+    return weighted(kernel, joined(batched(x), y), first, second, weights)
 
 
 class MMDTest(eqx.Module):

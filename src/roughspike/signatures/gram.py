@@ -13,6 +13,7 @@ import numpy as np
 
 from roughspike._types import as_float, is_concrete
 from roughspike.paths.spikes import SpikeTrain
+from roughspike.signatures.cores import over_cores
 from roughspike.signatures.goursat import goursat
 from roughspike.signatures.orders import (
     Extent,
@@ -82,7 +83,13 @@ def spike_pairs(
 
     def values(orders: Orders) -> Callable[[tuple], Scaled]:
         rows = [_rows(train, dtype, orders.pieces, tied is not False) for train in sets]
-        return lambda arguments: _first(_spike_values((rows, *arguments[1:]), orders, scaled), len(first))
+
+        def found(arguments: tuple) -> Scaled:
+            _, weight, size, *listed = arguments
+            run = lambda i, j: _spike_values((rows, weight, size, i, j), orders, scaled)  # noqa: E731
+            return _first(over_cores(run, *listed, arguments), len(first))
+
+        return found
 
     if orders is not None:
         return values(orders)(arguments), sum(estimated_error(extent, orders))
@@ -188,7 +195,8 @@ def path_pairs(
     else:
         order, pieces = (8 if tol < 1e-6 else 6) if tol > 1e-9 else 12, 1
     error = general_error(z, whole, strips, order, pieces)
-    return _path_values((x, other, np.int32(first), np.int32(second)), static, order, pieces, scaled), error
+    run = lambda i, j: _path_values((x, other, i, j), static, order, pieces, scaled)  # noqa: E731
+    return over_cores(run, np.int32(first), np.int32(second), (x, other, static)), error
 
 
 @jax.jit

@@ -239,20 +239,16 @@ def _jump(jump_map: JumpMap, size: jax.Array, x: Slots, y: Slots, at: tuple, low
 def _together(size: jax.Array, lower: tuple, common: jax.Array) -> tuple:
     """As the map of one neuron, for jumps that have `common` of them in common: the map of n w^2 for each n."""
     v, f, g, corner = lower
-    edges, modes = jnp.stack([*f, *g, v]), len(f)
-    flipped = jnp.stack([*g, *f, v])
+    modes = len(f)
 
-    def add(n: jax.Array, gains: tuple) -> tuple:
-        matrix = JumpMap(size * n.astype(size.dtype), modes + 1).matrix
-        gain = [jnp.matmul(matrix, side, precision="highest") for side in (edges, flipped)]
-        here = common == n.astype(jnp.int8)
-        return tuple(jnp.where(here, new, old) for new, old in zip(gain, gains, strict=True))
+    def add(n: jax.Array, gains: jax.Array) -> jax.Array:
+        along, across, rises = JumpMap(size * n.astype(size.dtype), modes + 1, False)(v, f, g, n)
+        return jnp.where(common == n.astype(jnp.int8), jnp.stack([*along, *across, rises]), gains)
 
-    none = jnp.zeros((modes + 1, *v.shape), v.dtype)
     most = jnp.max(common).astype(jnp.int32)
-    along, across = jax.lax.fori_loop(1, most + 1, add, (none, none))
-    up = [edge + gain for edge, gain in zip((*f, *g), (*along[:-1], *across[:-1]), strict=True)]
-    return (*up, corner + along[-1], common)
+    gains = jax.lax.fori_loop(1, most + 1, add, jnp.zeros((2 * modes + 1, *v.shape), v.dtype))
+    up = [edge + gain for edge, gain in zip((*f, *g), gains[:-1], strict=True)]
+    return (*up, corner + gains[-1], common)
 
 
 def _sums(edges: Sequence[jax.Array], gains: Sequence[jax.Array], active: jax.Array) -> tuple[jax.Array, ...]:

@@ -69,19 +69,22 @@ class JumpMap(eqx.Module):
     """Equation (1) for Chebyshev edges v + sum_k f_k phi_k, phi_k(s) = T_k(2 s - 1) - T_k(-1) for k = 1 .. P - 1.
 
     With one matrix for the edge itself and one for the other,  top - f = A f + B g + c v,  right - g = A g + B f + c v;
-    a last row of (A, B, c) is what the far corner gains. Small matrices are written out number by number, which runs
-    faster; large ones would take long to compile.
+    half the work with the sum and the difference of the edges:
+
+        (top - f) +- (right - g) = (A +- B) (f +- g) + (1 +- 1) c v .                                             (2)
+
+    Small matrices are written out number by number, which runs faster; large ones would take long to compile.
     """
 
-    matrix: Float[Array, "modes_and_corner inputs"]
+    matrix: Float[Array, "sides modes inputs"]  # halves of A + B with c, and of A - B with 0
     written_out: bool = eqx.field(static=True)
 
-    def __init__(self, rho: jax.Array, order: int):
+    def __init__(self, rho: jax.Array, order: int, written_out: bool | None = None):
         powers = rho ** jnp.arange(1, _TERMS, dtype=rho.dtype)
         own, other, corner = (jnp.tensordot(powers, jnp.asarray(s, rho.dtype), 1) for s in jump_series(order))
-        modes = jnp.concatenate([own, other, corner[:, None]], axis=1)
-        self.matrix = jnp.concatenate([modes, 2 * jnp.sum(modes[::2], axis=0, keepdims=True)])
-        self.written_out = order <= _UNROLLED
+        both = jnp.concatenate([(own + other) / 2, corner[:, None]], axis=1)
+        self.matrix = jnp.stack([both, jnp.concatenate([(own - other) / 2, jnp.zeros_like(corner[:, None])], axis=1)])
+        self.written_out = order <= _UNROLLED if written_out is None else written_out
 
     def __call__(
         self, v: jax.Array, f: Sequence[jax.Array], g: Sequence[jax.Array], column: jax.Array
@@ -91,17 +94,23 @@ class JumpMap(eqx.Module):
         Numbers of the matrix are read at an index that the compiler cannot know to be fixed: otherwise it would read
         each of them before the loop, by a small program of its own, which takes longer to compile than all the rest.
         """
+        together, apart = ([a + s * b for a, b in zip(f, g, strict=True)] for s in (1, -1))
         if not self.written_out:
-            along = jnp.matmul(self.matrix, jnp.stack([*f, *g, v]), precision="highest")
-            across = jnp.matmul(self.matrix[:-1], jnp.stack([*g, *f, v]), precision="highest")
-            return list(along[:-1]), list(across), along[-1]
+            half = jnp.matmul(self.matrix[0], jnp.stack([*together, v]), precision="highest")
+            rest = jnp.matmul(self.matrix[1, :, :-1], jnp.stack(apart), precision="highest")
+            along, across = list(half + rest), list(half - rest)
+            return along, across, rise(along)
         start = jnp.minimum(column, 0).astype(jnp.uint32)
-        rows, inputs = self.matrix.shape
-        flat = jax.lax.dynamic_slice(self.matrix.reshape(-1), (start,), (rows * inputs,))
-        weights = [[flat[inputs * r + c] for c in range(inputs)] for r in range(rows)]
-        gain = lambda row, edges: total([w * edge for w, edge in zip(row, edges, strict=True)])  # noqa: E731
-        along = [gain(row, (*f, *g, v)) for row in weights]
-        return along[:-1], [gain(row, (*g, *f, v)) for row in weights[:-1]], along[-1]
+        _, modes, inputs = self.matrix.shape
+        flat = jax.lax.dynamic_slice(self.matrix.reshape(-1), (start,), (self.matrix.size,))
+        weight = lambda side, r, c: flat[(side * modes + r) * inputs + c]  # noqa: E731
+        along, across = [], []
+        for r in range(modes):
+            half = total([weight(0, r, c) * edge for c, edge in enumerate([*together, v])])
+            rest = total([weight(1, r, c) * edge for c, edge in enumerate(apart)])
+            along.append(half + rest)
+            across.append(half - rest)
+        return along, across, rise(along)
 
 
 def rise(modes: Sequence[jax.Array]) -> jax.Array:

@@ -1,0 +1,104 @@
+"""Derivatives of the kernel against differences, its lifts for several neurons, and Chen's relation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import roughspike as rs
+from roughspike.signatures import cores
+from roughspike.signatures.scales import Scaled
+
+sys.path.insert(0, str(Path(__file__).parent))
+import kernel_oracle as oracle
+
+
+def test_times_time_weight_and_jump_size_by_one_adjoint():
+    x, y = (oracle.trains(seed, 2, 5, 2) for seed in (0, 1))
+
+    def value(times, weight, size):
+        kernel = rs.SignatureKernel(time_weight=weight, jump_size=size, orders=(9, 9, 1))
+        return kernel.gram(rs.SpikeTrain(times), y)[0, 1]
+
+    both = jax.jit(jax.value_and_grad(value, (0, 1, 2)))
+    point = [jnp.asarray(x.times), jnp.asarray(1.3), jnp.asarray(0.6)]
+    found, slopes = both(*point)
+    np.testing.assert_allclose(found, oracle.gram(oracle.paths(x, 1.3, 0.6), oracle.paths(y, 1.3, 0.6))[0, 1], rtol=1e-7)
+    for argument, index in [(0, (0, 0, 0)), (0, (0, 1, 1)), (1, ()), (2, ())]:
+        moved = []
+        for step in (1e-5, -1e-5):
+            there = list(point)
+            there[argument] = there[argument].at[index].add(step)
+            moved.append(float(both(*there)[0]))
+        np.testing.assert_allclose(slopes[argument][index], (moved[0] - moved[1]) / 2e-5, rtol=1e-7)
+
+
+def test_vertices_against_pysiglib():
+    """Their backpropagation through polynomials of order 12."""
+    pytest.importorskip("pysiglib", exc_type=ImportError)
+    import pysiglib.jax_api as theirs
+
+    x, y = (jnp.asarray(oracle.paths(oracle.trains(seed, 2, 4, 2), 1.0, 0.5)) for seed in (0, 1))
+    kernel = rs.SignatureKernel(orders=(12,))
+    ours = jax.grad(lambda p: jnp.sum(kernel.gram(p, y)))(x)
+    other = jax.grad(lambda p: jnp.sum(theirs.sig_kernel_gram(p, y, method="polynomial", order=12)))(x)
+    np.testing.assert_allclose(ours, other, rtol=1e-7, atol=1e-9)
+
+
+def test_filtered_trains_are_continuous_where_two_neurons_swap():
+    """Unlike the joint Marcus lift; and the order of two neurons is still seen."""
+    pair = lambda gap: rs.SpikeTrain(np.array([[[0.5], [0.5 + gap]]]))  # noqa: E731
+    kernel = rs.SignatureKernel(lift=rs.FilteredLift(tau=0.1, points=12), jump_size=1.0, orders=(8,))
+    gaps = (1e-8, -1e-8, 0.2, -0.2)
+    after, before, later, sooner = (float(kernel.gram(pair(gap), pair(0.2))[0, 0]) for gap in gaps)
+    assert abs(after / before - 1) < 1e-6 and abs(later / sooner - 1) > 0.01
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_per_neuron_kernels_are_sums(normalise):
+    x, y = (oracle.trains(seed, 3, 6, 2) for seed in (0, 1))
+    options = {"jump_size": 0.5, "orders": (6, 7, 1)}
+    of = lambda a, b: sum(  # noqa: E731
+        np.asarray(rs.SignatureKernel(**options).gram(*(rs.SpikeTrain(t.times[:, k : k + 1]) for t in (a, b))))
+        for k in range(2)
+    )
+    expected = of(x, y)
+    if normalise:
+        expected = expected / np.sqrt(np.outer(np.diagonal(of(x, x)), np.diagonal(of(y, y))))
+    found = rs.SignatureKernel(lift=rs.PerNeuron(), normalise=normalise, **options).gram(x, y)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_chen_joins_the_kernels_of_two_pieces():
+    """k(x * z, y) = <S(x) (x) S(z), S(y)>, the product of signatures to level 12 on the right."""
+    random = np.random.default_rng(5)
+    x, z, y = (np.cumsum(0.3 * random.normal(size=(4, 2)), axis=0) for _ in range(3))
+    joint = np.concatenate([x, x[-1] + z[1:] - z[0]])[None]
+    one = lambda path: [np.ones(1), *np.split(np.asarray(rs.signature(jnp.asarray(path), 12)), np.cumsum(2 ** np.arange(1, 12)))]  # noqa: E731
+    s, t, other = one(x), one(z), one(y)
+    product = [sum(np.outer(s[j], t[m - j]).ravel() for j in range(m + 1)) for m in range(13)]
+    expected = sum(float(a @ b) for a, b in zip(product, other, strict=True))
+    np.testing.assert_allclose(rs.SignatureKernel(tol=1e-12).gram(joint, y[None])[0, 0], expected, rtol=1e-11)
+
+
+def test_parts_on_several_cores_are_one_list():
+    """In order, each pair once, whatever is left over; the threads know the precision of the one that calls."""
+    first, second = np.int32(np.arange(2100) // 30), np.int32(np.arange(2100) % 30)
+    sizes, x = [], jnp.linspace(0.0, 1.0, 70)
+
+    def run(i, j):
+        sizes.append((len(i), bool(jax.config.jax_enable_x64)))
+        return Scaled(x[i] + jnp.asarray(j, float), jnp.asarray(i * j, float))
+
+    one, three = (cores.over_cores(run, first, second, x, cores=n) for n in (1, 3))
+    assert sizes == [(2100, True), *[(704, True)] * 3]
+    for a, b in zip(one, three, strict=True):
+        np.testing.assert_array_equal(a, b)
+    sizes.clear()
+    jax.jit(lambda data: cores.over_cores(run, first, second, data, cores=3).value)(x)
+    assert sizes[0][0] == 2100
