@@ -2,15 +2,18 @@
 
 64 x 64 trains of 50 spikes of 2 neurons, jump size 0.25, and dense paths; errors are largest relative ones, for trains
 against tol=1e-11, for paths against pysiglib's polynomials of order 12. Approximate losses for many samples: relative
-error of the unbiased squared MMD of 256 and 256 trains of 20 spikes, exact against truncated signatures and landmarks.
+error of the unbiased squared MMD of 256 and 256 trains of 20 spikes, exact against landmarks, random features (root
+mean square of 8 draws) and truncated signatures.
 CPU seconds, least of several repeats; `first_call_cpu_s` is tracing, compiling and running. Bias: the gradient of
-the MMD of two Poisson neurons in the first one's rate, against differences of means.
+the MMD of two Poisson neurons in the first one's rate, against differences of means. Parts that are not asked for keep
+their rows in the file of results.
 
-    python benchmarks/signature_kernel.py [grams losses dense many bias]
+    python benchmarks/signature_kernel.py [grams wall losses memory dense many bias]
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +25,9 @@ import measure
 import numpy as np
 
 import roughspike as rs
+from roughspike.losses.mmd import within_features
 from roughspike.paths.spikes import Horizon, unchecked
+from roughspike.signatures.cores import usable_cores
 
 try:
     import pysiglib
@@ -31,12 +36,12 @@ except ImportError:
     pysiglib = None
 
 
-def trains(seed: int, n: int, spikes: int) -> rs.SpikeTrain:
+def trains(seed: int, n: int, spikes: int, neurons: int = 2) -> rs.SpikeTrain:
     random = np.random.default_rng(seed)
-    times = np.full((n, 2, spikes), np.inf)
+    times = np.full((n, neurons, spikes), np.inf)
     for row in times:
-        owner = random.integers(0, 2, spikes)
-        for k in range(2):
+        owner = random.integers(0, neurons, spikes)
+        for k in range(neurons):
             count = int((owner == k).sum())
             row[k, :count] = np.sort(random.uniform(0, 1, count))
     return rs.SpikeTrain(times)
@@ -75,9 +80,10 @@ def grams(table: Table) -> None:
         table.add("roughspike float64, one set", lambda: kernel.gram(x))
         normalised = rs.SignatureKernel(jump_size=0.25, normalise=True)
         table.add("roughspike float64, one set, normalised", lambda: normalised.gram(x))
-        for spikes in (10, 25, 100):
-            a, b = trains(2, 64, spikes), trains(3, 64, spikes)
-            table.add(f"roughspike float64, {spikes} spikes", lambda a=a, b=b: kernel.gram(a, b))
+        for n, spikes, neurons in ((64, 10, 2), (64, 25, 2), (64, 100, 2), (64, 50, 20), (128, 50, 2)):
+            a, b = trains(2, n, spikes, neurons), trains(3, n, spikes, neurons)
+            name = f"roughspike float64, {n} x {n} trains, {spikes} spikes, {neurons} neurons"
+            table.add(name, lambda a=a, b=b: kernel.gram(a, b))
     table.add("roughspike float32", lambda: kernel.gram(x, y), exact, 7)
     if pysiglib is not None:
         small = [lift.astype(np.float32) for lift in lifts]
@@ -107,6 +113,41 @@ def losses(table: Table) -> None:
             a, b = (jnp.asarray(rs.marcus_lift(t, jump=0.25))[:, :102] for t in (x, y))
             theirs = jax.jit(jax.value_and_grad(lambda a: pysiglib_jax.sig_mmd(a, b, dyadic_order=0)))
             table.add("pysiglib float64, order 0, MMD and gradient", lambda: theirs(a), repeats=1)
+
+
+def wall(table: Table, repeats: int = 9) -> None:
+    """Wall time of a Gram matrix with all cores that there are, this and pysiglib in turns."""
+    kernel, least = rs.SignatureKernel(jump_size=0.25), {}
+    with jax.enable_x64(True):
+        x, y = trains(0, 64, 50), trains(1, 64, 50)
+        lifts = [np.array(np.asarray(rs.marcus_lift(t, jump=0.25))[:, :102], order="C") for t in (x, y)]
+        runs = {"roughspike float64": lambda: kernel.gram(x, y)}
+        if pysiglib is not None:
+            runs["pysiglib float64, order 0"] = lambda: pysiglib.sig_kernel_gram(*lifts, dyadic_order=0)
+        for k in range(repeats + 1):
+            for name, run in runs.items():
+                begin = time.perf_counter()
+                jax.block_until_ready(run())
+                spent = time.perf_counter() - begin
+                least[name] = min(least.get(name, np.inf), spent) if k else np.inf
+    for name, spent in least.items():
+        table.rows.append({"name": f"{name}, wall time on {usable_cores()} cores", "wall_s": spent})
+        print(table.rows[-1], flush=True)
+
+
+def memory(table: Table) -> None:
+    """What the compiled gradient of the MMD asks for beside its arguments and results."""
+    kernel = rs.SignatureKernel(jump_size=0.25, orders=(4, 5, 1))
+    with jax.enable_x64(True):
+        for n, spikes in ((32, 50), (64, 50), (64, 100)):
+            x, y = trains(0, n, spikes), trains(1, n, spikes)
+            value = lambda times, y=y: rs.signature_mmd(rs.SpikeTrain(times), y, kernel=kernel)  # noqa: E731
+            compiled = jax.jit(jax.value_and_grad(value)).lower(jnp.asarray(x.times)).compile()
+            room = compiled.memory_analysis().temp_size_in_bytes
+            pairs = n * (n - 1) // 2 + n * n
+            row = {"name": f"memory of the gradient, {n} + {n} trains, {spikes} spikes", "bytes": room}
+            table.rows.append(row | {"pairs": pairs, "bytes_of_all_grids": 8 * pairs * (2 * spikes + 1) ** 2})
+            print(table.rows[-1], flush=True)
 
 
 def dense(table: Table) -> None:
@@ -147,6 +188,30 @@ def many(table: Table) -> None:
             own = [(jnp.vdot(t, t) - jnp.vdot(z, z)) / (256 * 255) for t, z in ((total, f), (other, g))]
             return own[0] + own[1] - 2 * jnp.vdot(total, other) / 256**2
 
+        @jax.jit(static_argnums=3)
+        def randomised(x, y, key, width):
+            """Z' = sum_c A_c Z dx^c with Gaussian matrices, whose products have the mean k for wide Z."""
+            matrices = jax.random.normal(key, (2, width, width)) / width**0.5
+            lifts = [jnp.diff(rs.marcus_lift(rs.SpikeTrain(t), jump=size), axis=1) for t in (x, y)]
+
+            def segment(z, dx):
+                term = z
+                for n in range(1, 13):
+                    term = jnp.einsum("sc,cij,sj->si", dx, matrices, term) / n
+                    z = z + term
+                return z, None
+
+            start = jax.random.normal(jax.random.fold_in(key, 1), (width,)) / width**0.5
+            begin = jnp.broadcast_to(start, (256, width))
+            f, g = (jax.lax.scan(segment, begin, jnp.swapaxes(steps, 0, 1))[0] for steps in lifts)
+            return within_features(f, True) + within_features(g, True) - 2 * jnp.vdot(f.mean(axis=0), g.mean(axis=0))
+
+        for width in (64, 256):
+            draw = lambda k, width=width: randomised(x.times, y.times, jax.random.key(k), width)  # noqa: E731
+            table.add(f"256 + 256 samples: {width} random features", lambda draw=draw: draw(0))
+            gaps = [float(draw(k)) / exact - 1 for k in range(8)]
+            table.rows[-1]["error"] = float(np.sqrt(np.mean(np.square(gaps))))  # of a draw
+            print(table.rows[-1], flush=True)
         for depth in (3, 5, 7):
             run = lambda depth=depth: truncated(jnp.asarray(x.times), jnp.asarray(y.times), depth)  # noqa: E731
             table.add(f"256 + 256 samples: signature of depth {depth}", run, exact)
@@ -194,11 +259,17 @@ def bias(table: Table, keys: int = 300, n: int = 64, e: float = 0.25) -> None:
 
 def main() -> None:
     table = Table()
-    for part in (grams, losses, dense, many, bias):
+    path = measure.RESULTS / "signature_kernel.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    for part in (grams, wall, losses, memory, dense, many, bias):
         if len(sys.argv) < 2 or part.__name__ in sys.argv[1:]:
+            start = len(table.rows)
             part(table)
-    if len(sys.argv) < 2:
-        measure.write("signature_kernel", {"machine": measure.machine(), "rows": table.rows})
+            for row in table.rows[start:]:
+                row["part"] = part.__name__
+        else:
+            table.rows += [row for row in before if row["part"] == part.__name__]
+    measure.write("signature_kernel", {"machine": measure.machine(), "rows": table.rows})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ def test_times_time_weight_and_jump_size_by_one_adjoint():
     both = jax.jit(jax.value_and_grad(value, (0, 1, 2)))
     point = [jnp.asarray(x.times), jnp.asarray(1.3), jnp.asarray(0.6)]
     found, slopes = both(*point)
-    np.testing.assert_allclose(found, oracle.gram(oracle.paths(x, 1.3, 0.6), oracle.paths(y, 1.3, 0.6))[0, 1], rtol=1e-7)
+    np.testing.assert_allclose(
+        found, oracle.gram(oracle.paths(x, 1.3, 0.6), oracle.paths(y, 1.3, 0.6))[0, 1], rtol=1e-7
+    )
     for argument, index in [(0, (0, 0, 0)), (0, (0, 1, 1)), (1, ()), (2, ())]:
         moved = []
         for step in (1e-5, -1e-5):
@@ -63,10 +65,13 @@ def test_filtered_trains_are_continuous_where_two_neurons_swap():
 def test_per_neuron_kernels_are_sums(normalise):
     x, y = (oracle.trains(seed, 3, 6, 2) for seed in (0, 1))
     options = {"jump_size": 0.5, "orders": (6, 7, 1)}
-    of = lambda a, b: sum(  # noqa: E731
-        np.asarray(rs.SignatureKernel(**options).gram(*(rs.SpikeTrain(t.times[:, k : k + 1]) for t in (a, b))))
-        for k in range(2)
-    )
+
+    def of(a, b):
+        return sum(  # noqa: E731
+            np.asarray(rs.SignatureKernel(**options).gram(*(rs.SpikeTrain(t.times[:, k : k + 1]) for t in (a, b))))
+            for k in range(2)
+        )
+
     expected = of(x, y)
     if normalise:
         expected = expected / np.sqrt(np.outer(np.diagonal(of(x, x)), np.diagonal(of(y, y))))
@@ -79,7 +84,13 @@ def test_chen_joins_the_kernels_of_two_pieces():
     random = np.random.default_rng(5)
     x, z, y = (np.cumsum(0.3 * random.normal(size=(4, 2)), axis=0) for _ in range(3))
     joint = np.concatenate([x, x[-1] + z[1:] - z[0]])[None]
-    one = lambda path: [np.ones(1), *np.split(np.asarray(rs.signature(jnp.asarray(path), 12)), np.cumsum(2 ** np.arange(1, 12)))]  # noqa: E731
+
+    def one(path):
+        return [
+            np.ones(1),
+            *np.split(np.asarray(rs.signature(jnp.asarray(path), 12)), np.cumsum(2 ** np.arange(1, 12))),
+        ]  # noqa: E731
+
     s, t, other = one(x), one(z), one(y)
     product = [sum(np.outer(s[j], t[m - j]).ravel() for j in range(m + 1)) for m in range(13)]
     expected = sum(float(a @ b) for a, b in zip(product, other, strict=True))
