@@ -28,11 +28,12 @@ def slope(run, point, index, step=1e-5):
 
 @pytest.fixture(scope="module")
 def crowds() -> np.ndarray:
-    """Two trains of 200 and 150 spikes: with unit jumps their kernels reach 2^571."""
+    """Trains of 200, 150 and 25 spikes: with unit jumps kernels reach 2^571, and a normalised one is 5e-37."""
     random = np.random.default_rng(0)
-    times = np.full((2, 1, 200), np.inf)
-    times[0, 0], times[1, 0, :150] = np.sort(random.uniform(0, 1, 200)), np.sort(random.uniform(0, 0.6, 150))
-    return times
+    times = np.full((3, 1, 200), np.inf)
+    for row, count, end in zip(times[:, 0], (200, 150, 25), (1.0, 0.6, 1.0), strict=True):
+        row[:count] = np.sort(random.uniform(0, end, count))
+    return times.astype(np.float32).astype(float)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,8 @@ def test_two_hundred_unit_jumps_in_float32(crowds, crowd_kernels):
     x = rs.SpikeTrain(crowds.astype(np.float32))
     found = rs.SignatureKernel(jump_size=1.0, normalise=True, orders=(4, 20, 1)).solve(x)
     assert found.values.dtype == jnp.float32 and bool(jnp.all(jnp.isfinite(found.values)))
-    np.testing.assert_allclose(found.values, crowd_kernels, rtol=1e-4)
+    assert 0 < crowd_kernels[0, 2] < 1e-35
+    np.testing.assert_allclose(found.values, crowd_kernels, rtol=1e-5)
     np.testing.assert_allclose(np.diagonal(found.values), 1.0, rtol=1e-6)
     plain = rs.SignatureKernel(jump_size=1.0, orders=(4, 20, 1)).solve(x)
     assert not bool(plain.ok) and not bool(jnp.all(jnp.isfinite(plain.values)))

@@ -45,7 +45,8 @@ def quotient(above: Scaled, first: Scaled, second: Scaled, unit: int) -> jax.Arr
     values = above.value / jnp.sqrt(first.value) / jnp.sqrt(second.value)
     if not unit:
         return values
-    return values * jnp.exp2(unit * (above.exponent - 0.5 * (first.exponent + second.exponent)))
+    half = jnp.exp2(0.5 * unit * (above.exponent - 0.5 * (first.exponent + second.exponent)))
+    return values * half * half  # in two steps: the whole factor may be too small a number where the quotient is not
 
 
 def summed(numbers: Scaled, unit: int) -> Scaled:
