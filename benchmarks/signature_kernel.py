@@ -225,7 +225,7 @@ def poisson(rates: jax.Array, key: jax.Array, n: int, capacity: int = 12) -> rs.
     return unchecked(jnp.where(times < 1, times, jnp.inf), 0.0, 1.0, 0.0, Horizon(spent, jnp.ones(spent.shape, bool)))
 
 
-def bias(table: Table, keys: int = 300, n: int = 64, e: float = 0.25) -> None:
+def bias(table: Table, keys: int = 300, n: int = 64, e: float = 0.25, only: str = "") -> None:
     """d MMD / d (rate of the first neuron) at rates (2, 3), data of rates (3, 2): mean gradients, mean differences."""
     one, both = jnp.array([2.0]), jnp.array([2.0, 3.0])
     free = {"jump_size": 0.6, "orders": (4, 5, 1)}
@@ -236,6 +236,8 @@ def bias(table: Table, keys: int = 300, n: int = 64, e: float = 0.25) -> None:
         ("PerNeuron, two neurons", both, free | {"lift": rs.PerNeuron()}),
         ("FilteredLift, two neurons", both, filtered),
     ):
+        if not name.startswith(only):
+            continue
         plain = rs.SignatureMMD(rs.SignatureKernel(**options))
         data = rs.SpikeTrain(np.asarray(poisson(rates[::-1] + (len(rates) == 1), jax.random.key(1), n).times))
 

@@ -18,9 +18,12 @@ import kernel_oracle as oracle
 HARD = [  # spikes, neurons, jump size, time weight
     (1, 1, 1.0, 0.1),
     (1, 1, 0.1, 10.0),
-    (5, 1, 1.0, 1.0),
     (20, 3, 0.5, 3.0),
 ]
+
+
+RBF = rs.SignatureKernel(rs.RBFKernel(1.0), orders=(5,))
+SHARED = rs.SignatureKernel(orders=(12, 8, 1), jump_size=1.0)  # one program for several tests
 
 
 def worst(values, expected) -> float:
@@ -53,14 +56,13 @@ def test_straight_lines_and_silent_trains():
     lines = [np.stack([np.zeros(3), v])[None] for v in (a, b)]
     assert worst(rs.SignatureKernel(tol=1e-12).gram(*lines), oracle.i0(2 * np.sqrt(a @ b))) < 1e-12
     silent = rs.SpikeTrain(np.full((1, 2, 3), np.inf), 0.5, 2.0)
-    found = rs.SignatureKernel(time_weight=2.0, tol=1e-12).gram(silent)
-    assert worst(found, oracle.i0(6.0)) < 1e-12
+    assert worst(SHARED.gram(silent), oracle.i0(3.0)) < 1e-12
 
 
 def test_neurons_that_share_no_spikes_do_not_see_each_other():
     x = rs.SpikeTrain(np.array([[[0.2, 0.7], [np.inf, np.inf]]]))
     y = rs.SpikeTrain(np.array([[[np.inf, np.inf], [0.1, 0.4]]]))
-    assert worst(rs.SignatureKernel(tol=1e-12).gram(x, y), oracle.i0(2.0)) < 1e-12
+    assert worst(SHARED.gram(x, y), oracle.i0(2.0)) < 1e-12
 
 
 def test_truncated_signatures_of_high_depth():
@@ -111,13 +113,11 @@ def test_padding_and_order_change_nothing():
 
 def test_positive_semi_definite_and_normalised():
     x = oracle.trains(4, 12, 25, 2)
-    for kernel in (rs.SignatureKernel(), rs.SignatureKernel(normalise=True), rs.SignatureKernel(rs.RBFKernel(1.0))):
-        gram = np.asarray(kernel.gram(x))
-        lowest = np.linalg.eigvalsh(gram)[0]
-        assert lowest > -1e-7 * np.linalg.norm(gram, 2)
-    normalised = rs.SignatureKernel(normalise=True).gram(x)
+    normalised, chords = (np.asarray(k.gram(x)) for k in (rs.SignatureKernel(normalise=True), RBF))
+    for gram in (normalised, chords):
+        assert np.linalg.eigvalsh(gram)[0] > -1e-7 * np.linalg.norm(gram, 2)
     np.testing.assert_allclose(np.diagonal(normalised), 1.0, rtol=1e-14)
-    assert float(jnp.max(jnp.abs(normalised))) <= 1 + 1e-12
+    assert np.max(np.abs(normalised)) <= 1 + 1e-12
 
 
 def test_time_reversal_of_both_and_reparametrisation():
