@@ -92,9 +92,22 @@ def test_gradient_of_log_p(pair):
     assert abs(each.mean() - (up - down)) < 4 * error + 0.02 and abs(up - down) > 8 * error
 
 
-def test_too_many_spikes_in_a_window_are_nan(pair):
-    value = rs.elbo(pair[0], TRAIN, key=jr.key(0), estimator=rs.Particles(room=1), num_samples=2)
-    assert bool(jnp.isnan(value))
+def test_too_many_spikes_in_a_window_are_refused(pair):
+    with pytest.raises(ValueError, match=r"up to 2: pass rs.Particles\(room=2\)"):
+        rs.elbo(pair[0], TRAIN, key=jr.key(0), estimator=rs.Particles(room=1), num_samples=2)
+
+
+def test_one_number_for_each_trial(pair):
+    """Of hidden neurons, and of all in the data."""
+    net = pair[0]
+    both = rs.sample(net, t1=2.0, key=jr.key(0), num_samples=3)
+    seen = rs.SpikeTrain(np.asarray(both.times)[:, :1], 0.0, 2.0)
+    for data in (both, seen):
+        options = dict(key=jr.key(1), num_particles=3)
+        each = rs.log_likelihood(net, data, **options, per_trial=True)
+        assert each.shape == (3,)
+        np.testing.assert_allclose(jnp.sum(each), rs.log_likelihood(net, data, **options), rtol=1e-12)
+    np.testing.assert_allclose(rs.log_likelihood(net, both[1:2]), rs.log_likelihood(net, both, per_trial=True)[1])
 
 
 def test_what_is_refused(pair):

@@ -83,11 +83,14 @@ def penalty(shortfall: jax.Array, alpha: jax.Array) -> jax.Array:
     return jnp.where(shortfall > 0, _PENALTY + _PENALTY_SLOPE * share, 0.0)
 
 
-def in_windows(terms: Terms, segments: Segments, alpha: jax.Array | None = None) -> jax.Array:
+def in_windows(
+    terms: Terms, segments: Segments, alpha: jax.Array | None = None, *, per_trial: bool = False
+) -> jax.Array:
     """The log-likelihood of the windows that are scored; what happens outside of them may be impossible.
 
     -inf for an impossible spike; with `alpha`, the penalised log-likelihood that training uses in its place.
     """
     cost = jnp.where(terms.shortfall > 0, jnp.inf, 0.0) if alpha is None else penalty(terms.shortfall, alpha)
     inside = jnp.asarray(segments.inside) > 0
-    return jnp.sum(jnp.where(inside, terms.log_intensity - terms.compensator - cost, 0.0))
+    each = jnp.where(inside, terms.log_intensity - terms.compensator - cost, 0.0)
+    return jnp.sum(each, range(1, each.ndim) if per_trial else None)

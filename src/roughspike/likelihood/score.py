@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from roughspike.currents.base import as_current
@@ -27,6 +28,7 @@ def log_likelihood(
     dt: float | None = None,
     key: jax.Array | None = None,
     num_particles: int = 400,
+    per_trial: bool = False,
 ) -> jax.Array:
     """log p(recorded spikes | cell), natural logarithm, summed over trials and neurons.
 
@@ -42,6 +44,7 @@ def log_likelihood(
     - `windows`: score these windows only, given all spikes before.
     - `dt`: longest piece; None for a twentieth of the median interval (a network: 1/16 of its narrowest filter).
     - `key`, `num_particles`: for the particle filter.
+    - `per_trial`: one number for each trial, shape (trials,), to compare models trial by trial (paired).
 
     **Raises** ValueError for data that do not fit the cell, or a missing key.
 
@@ -59,10 +62,12 @@ def log_likelihood(
                     f"{cell.num_hidden} neurons are hidden, so log p needs a particle filter: pass "
                     "key=jax.random.key(...); or pass spikes of all neurons"
                 )
-            return filtered_log_likelihood(cell, data, key, num_particles=num_particles, dt=dt)
-        return network_log_likelihood(cell, data, dt)
+            each = filtered_log_likelihood(cell, data, key, num_particles=num_particles, dt=dt)
+        else:
+            each = network_log_likelihood(cell, data, dt)
+        return each if per_trial else jnp.sum(each)
     terms, segments = _terms(cell, data, windows, dt, key, num_particles)
-    return in_windows(terms, segments)
+    return in_windows(terms, segments, per_trial=per_trial)
 
 
 def time_rescaling(

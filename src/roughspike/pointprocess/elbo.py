@@ -116,6 +116,7 @@ def check_problem(
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     estimator.check(num_samples)
+    estimator.check_data(net, observed)
     for name, one in (("net", net), ("posterior", posterior)):
         if one is not None and net.num_hidden:
             check_bounded(one.link, f"give {name} such a link: hidden spikes are drawn by thinning")

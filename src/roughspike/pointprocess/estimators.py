@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from roughspike._types import as_float
 from roughspike.paths.grid import num_steps
+from roughspike.paths.spikes import SpikeTrain
 from roughspike.pointprocess.basis import Span
 from roughspike.pointprocess.events import Events
 from roughspike.pointprocess.likelihood import intensity_terms, sum_terms
@@ -60,6 +61,10 @@ class AbstractEstimator(eqx.Module):
     def check(self, num_samples: int) -> None:
         """**Raises** ValueError for settings that make no sense."""
         del num_samples
+
+    def check_data(self, net: PointProcessNetwork, observed: SpikeTrain) -> None:
+        """**Raises** ValueError for data that the estimator has no room for."""
+        del net, observed
 
     def updated(self, bound: Float[Array, ""]) -> AbstractEstimator:
         """The estimator for the next call, given the bound just found: itself, unless it keeps a running mean."""

@@ -106,21 +106,23 @@ def features_of(
     return jnp.concatenate([basis.features(queries, group.times, group.marks, span) for group in past], axis=-1)
 
 
-def network_log_likelihood(net: PointProcessNetwork, spikes: SpikeTrain, dt: float | None = None) -> Float[Array, ""]:
-    """log p of the spikes of all neurons, observed and hidden, summed over trials and neurons.
+def network_log_likelihood(
+    net: PointProcessNetwork, spikes: SpikeTrain, dt: float | None = None
+) -> Float[Array, " trials"]:
+    """log p of the spikes of all neurons, observed and hidden, of each trial, summed over neurons.
 
     The compensator is integrated by two-point Gauss panels between all spikes and the points of a grid of step `dt`
     (None: a sixteenth of the width or time constant of the narrowest filter). Differentiable in the network.
     """
     check_neurons(net.num_neurons, spikes, "the network has num_observed + num_hidden")
     dt = default_step(net.basis) if dt is None else dt
-    return _total(net, events_of(spikes, net.bias.dtype), Span(spikes.t0, spikes.t1), dt)
+    return _of_trials(net, events_of(spikes, net.bias.dtype), Span(spikes.t0, spikes.t1), dt)
 
 
 @eqx.filter_jit
-def _total(net: PointProcessNetwork, events: Events, span: Span, dt: float) -> jax.Array:
+def _of_trials(net: PointProcessNetwork, events: Events, span: Span, dt: float) -> jax.Array:
     # trial by trial: what is kept for one does not grow with their number
-    return jnp.sum(jax.lax.map(lambda one: jnp.sum(log_likelihood_of(net, one, span, dt)), by_trial(events)))
+    return jax.lax.map(lambda one: jnp.sum(log_likelihood_of(net, one, span, dt)), by_trial(events))
 
 
 def rescaled_intervals(net: PointProcessNetwork, spikes: SpikeTrain, dt: float | None = None) -> list[np.ndarray]:

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from roughspike._types import concrete
 from roughspike.paths.grid import num_steps
 from roughspike.paths.spikes import SpikeTrain
 from roughspike.pointprocess.basis import Span
@@ -36,8 +37,8 @@ def filtered_log_likelihood(
     posterior: PointProcessNetwork | None = None,
     num_particles: int = 400,
     dt: float | None = None,
-) -> Float[Array, ""]:
-    """An estimate of log p(observed), summed over trials; see the top of the file.
+) -> Float[Array, " trials"]:
+    """An estimate of log p(observed) of each trial; see the top of the file.
 
     **Arguments**
 
@@ -49,7 +50,7 @@ def filtered_log_likelihood(
 
     **Reference**: Gordon, Salmond & Smith (1993); Del Moral (2004), *Feynman-Kac Formulae*, section 7.4.2.
     """
-    return jnp.sum(_filtered(net, observed, key, posterior, num_particles, dt).log_p)
+    return _filtered(net, observed, key, posterior, num_particles, dt).log_p
 
 
 def sample_hidden(
@@ -76,14 +77,24 @@ def _filtered(
         if one is not None:
             check_bounded(one.link, "hidden spikes are drawn by thinning")
     span = Span(observed.t0, observed.t1)
-    windows = num_steps(span.start, span.stop, net.basis.scale)
-    edges = np.linspace(span.start, span.stop, windows + 1)
-    times = np.asarray(observed.times, np.float64).reshape(-1, observed.num_neurons * observed.capacity)
-    most = max(int(np.histogram(row[np.isfinite(row)], edges)[0].max()) for row in times)
+    windows = num_windows(net, span)
+    most = fullest_window(np.asarray(observed.times, np.float64), windows, span)
     room = 1 << (most - 1).bit_length() if most else 1  # few different numbers, so that data share a program
     events = by_trial(events_of(observed, net.bias.dtype))
     dt = net.basis.scale / 16 if dt is None else dt
     return particle_filter(net, posterior, events, span, windows, room, dt, num_particles, key)
+
+
+def num_windows(net: PointProcessNetwork, span: Span) -> int:
+    """How often particles are drawn anew: once in the time scale of the fastest filter."""
+    return num_steps(span.start, span.stop, net.basis.scale)
+
+
+def fullest_window(times: np.ndarray, windows: int, span: Span) -> int:
+    """The largest number of observed spikes, all neurons together, in a window of a trial."""
+    edges = np.linspace(span.start, span.stop, windows + 1)
+    trials = times.reshape(-1, times.shape[-2] * times.shape[-1])
+    return max((int(np.histogram(row[np.isfinite(row)], edges)[0].max()) for row in trials), default=0)
 
 
 class Filtered(NamedTuple):
@@ -124,11 +135,9 @@ class _Pieces(NamedTuple):
 
 
 class _Carry(NamedTuple):
-    """A particle on its way: hidden spikes, time, intensities just after it, logarithm of its weight."""
+    """A particle on its way: what it remembers, time, intensities just after it, logarithm of its weight."""
 
     history: Any  # as the basis keeps it
-    spikes: Events
-    num_spikes: Int[Array, ""]
     time: Float[Array, ""]
     rates: tuple[jax.Array, ...]  # of the model, and of the posterior
     weight: Float[Array, ""]
@@ -152,7 +161,7 @@ def filter_trial(
     width = (span.stop - span.start) / windows
     assert sampler.link.bound is not None
     rate = sampler.link.bound * hidden
-    capacity = num_candidates(rate, span)
+    capacity, kind = num_candidates(rate, span), jnp.int8 if hidden < 127 else jnp.int32
     grid = jnp.asarray(np.linspace(0.0, width, max(1, math.ceil(width / dt)) + 1)[1:], dtype)
 
     def pieces(key: jax.Array, start: jax.Array) -> _Pieces:
@@ -174,7 +183,7 @@ def filter_trial(
         features = net.basis.features(times, given.times, given.marks, span)
         return _Pieces(times, jnp.concatenate([noise, never])[order], seen[order], features)
 
-    def step(carry: _Carry, piece: _Pieces) -> tuple[_Carry, None]:
+    def step(carry: _Carry, piece: _Pieces) -> tuple[_Carry, jax.Array]:
         recurrent = net.basis.now(carry.history, piece.times, span)
         features = jnp.concatenate([piece.given, recurrent], -1)
         u = [n.bias + jnp.einsum("kij,kj->i", n.weights, features) for n in nets]
@@ -193,41 +202,55 @@ def filter_trial(
         after = tuple(
             n.link.rate(x + jnp.einsum("kij,k,j->i", n.weights, onset, marks)) for n, x in zip(nets, u, strict=True)
         )
-        happened = jnp.any(mark > 0)
-        history = net.basis.add(carry.history, piece.times, mark, happened, span)
-        index = jnp.where(happened, carry.num_spikes, capacity)  # out of bounds: dropped
-        old = carry.spikes
-        spikes = Events(old.times.at[index].set(piece.times, mode="drop"), old.marks.at[index].set(mark, mode="drop"))
-        num_spikes = jnp.where(happened, carry.num_spikes + 1, carry.num_spikes)
-        return _Carry(history, spikes, num_spikes, piece.times, after, carry.weight + gain), None
+        history = net.basis.add(carry.history, piece.times, mark, jnp.any(mark > 0), span)
+        return _Carry(history, piece.times, after, carry.weight + gain), chosen.astype(kind)
 
-    def window(carry: tuple[_Carry, jax.Array], now: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+    def window(
+        carry: tuple[_Carry, jax.Array], now: tuple[jax.Array, jax.Array]
+    ) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        """Also what each piece of each particle was, and which particle each one of the next window goes on from."""
         state, total = carry
         start, key = now
         draw_key, choice_key = jr.split(key)
         found = jax.vmap(lambda key: pieces(key, start))(jr.split(draw_key, particles))
         state = state._replace(weight=jnp.zeros(particles, dtype))
-        state = jax.vmap(lambda s, p: jax.lax.scan(step, s, p)[0])(state, found)
+        state, chosen = jax.vmap(lambda s, p: jax.lax.scan(step, s, p))(state, found)
         gained = jax.nn.logsumexp(state.weight) - math.log(particles)
         share = jnp.cumsum(jax.nn.softmax(state.weight))
         comb = (jnp.arange(particles, dtype=dtype) + jr.uniform(choice_key, (), dtype)) / particles
         kept = jnp.minimum(jnp.searchsorted(share, comb), particles - 1)
-        return (jax.tree.map(lambda x: x[kept], state), total + gained), None
+        return (jax.tree.map(lambda x: x[kept], state), total + gained), (chosen, kept)
+
+    def of_window(key: jax.Array, start: jax.Array, chosen: jax.Array, index: jax.Array) -> Events:
+        """Hidden spikes of one particle in one window: its candidates are drawn once more."""
+        own = jr.split(jr.split(key)[0], particles)[index]
+        return Events(pieces(own, start).times, jax.nn.one_hot(chosen[index], hidden + 1, dtype=dtype)[:, :hidden])
 
     key, last = jr.split(key)
     start = _Carry(
         history=net.basis.empty(capacity, hidden, span, dtype),
-        spikes=Events(jnp.full(capacity, span.stop, dtype), jnp.zeros((capacity, hidden), dtype)),
-        num_spikes=jnp.zeros((), jnp.int32),
         time=jnp.asarray(span.start, dtype),
         rates=tuple(n.link.rate(n.bias) for n in nets),
         weight=jnp.zeros((), dtype),
     )
     start = jax.tree.map(lambda x: jnp.broadcast_to(x, (particles, *x.shape)), start)
-    starts = span.start + width * jnp.arange(windows, dtype=dtype)
-    end, total = jax.lax.scan(window, (start, jnp.zeros((), dtype)), (starts, jr.split(key, windows)))[0]
-    chosen = jr.randint(last, (), 0, particles)
-    return Filtered(total, jax.tree.map(lambda x: x[chosen], end.spikes))
+    starts, keys = span.start + width * jnp.arange(windows, dtype=dtype), jr.split(key, windows)
+    (_, total), (chosen, kept) = jax.lax.scan(window, (start, jnp.zeros((), dtype)), (starts, keys))
+    before = lambda index, kept: (kept[index], kept[index])  # noqa: E731
+    first = jr.randint(last, (), 0, particles, kept.dtype)
+    # one particle and its ancestors
+    line = jax.lax.scan(before, first, kept, reverse=True)[1]
+    return Filtered(total, _packed(jax.vmap(of_window)(keys, starts, chosen, line), capacity, span))
+
+
+def _packed(events: Events, capacity: int, span: Span) -> Events:
+    """Events of all windows in one row, without the many that are no spike."""
+    times, marks = events.times.reshape(-1), events.marks.reshape(-1, events.marks.shape[-1])
+    real = jnp.any(marks > 0, axis=1)
+    kept = jnp.argsort(~real, stable=True)[:capacity]
+    kept = jnp.pad(kept, (0, capacity - len(kept)))
+    real = real[kept] & (jnp.arange(capacity) < len(times))
+    return Events(jnp.where(real, times[kept], span.stop), marks[kept] * real[:, None].astype(marks.dtype))
 
 
 class Particles(AbstractEstimator):
@@ -240,17 +263,31 @@ class Particles(AbstractEstimator):
 
     **Arguments**
 
-    - `room`: for observed spikes in one width of the narrowest filter. Too little of it gives NaN.
+    - `room`: for observed spikes, all neurons together, in one time scale of the fastest filter. Too little of it is
+      refused; NaN where the data are traced.
 
     **Reference**: Poyiadjis, Doucet & Singh (2011), Biometrika 98: 65-80.
     """
 
     room: int = eqx.field(static=True, default=32)
 
+    def check_data(self, net: PointProcessNetwork, observed: SpikeTrain) -> None:
+        """**Raises** ValueError if the spikes of a window need more room."""
+        times = concrete(observed.times)
+        if times is None or net.num_hidden == 0:
+            return
+        span = Span(observed.t0, observed.t1)
+        most = fullest_window(times, num_windows(net, span), span)
+        if most > self.room:
+            raise ValueError(
+                f"Particles has room for {self.room} observed spikes in a window of {net.basis.scale:g}, the time "
+                f"scale of the fastest filter, and the data have up to {most}: pass rs.Particles(room={most})"
+            )
+
     def bound(self, problem: Problem, key: jax.Array, num_samples: int) -> Float[Array, ""]:
         """The estimate of log p."""
         net, _, given, span, dt = problem
-        windows = num_steps(span.start, span.stop, net.basis.scale)
+        windows = num_windows(net, span)
         room = min(self.room, len(given.times))
         fixed = jax.lax.stop_gradient(problem)
         found = filter_trial(*fixed[:3], span, windows, room, dt, num_samples, key)

@@ -67,7 +67,7 @@ def show(settings: dict[str, Any], rows: dict[str, Row]) -> Outcome:
                     "estimator": name,
                     "seeds": len(mine),
                     "mean sd of one sample": mean_and_error(found[posterior, name], 3),
-                    "median over components": float(np.median([_each(settings, r) for r in mine])),
+                    "median over components": float(np.median(np.concatenate([_each(settings, r) for r in mine]))),
                     "public code": settings["published"].get(name) if posterior == "model" else None,
                     "bias / norm of gradient": mean_and_error(bias, 2) if bias else None,
                     "CPU ms a sample": float(np.mean([r["milliseconds"] for r in mine])) / settings["samples"],
