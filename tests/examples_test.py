@@ -78,3 +78,14 @@ def test_recording_by_mmd_does_nothing_without_the_recording(example, monkeypatc
     monkeypatch.setattr("sys.argv", ["example", str(tmp_path / "trials.csv"), str(tmp_path / "figure.svg")])
     assert example("recording_by_mmd").main() == {}
     assert "pass its path" in capsys.readouterr().out and not (tmp_path / "figure.svg").exists()
+
+
+def test_hidden_neurons(example, figure_drawn):
+    """The held-out likelihood picks the number that is true, by far more than its standard error."""
+    found = example("hidden_neurons").main()
+    gain = found["scores"][1] - found["scores"][0]
+    assert found["number"] == 1
+    assert gain.mean() > 4 * gain.std(ddof=1) / np.sqrt(len(gain))
+    assert np.all(np.sign(found["fitted"][:4, 4]) == np.sign(found["true"][:4, 4]))
+    np.testing.assert_allclose(found["fitted"][:4, 4], found["true"][:4, 4], atol=1.5)
+    assert figure_drawn()

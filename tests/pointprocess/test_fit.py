@@ -9,6 +9,7 @@ import pytest
 
 import roughspike as rs
 from roughspike.fit.serialise import load_model, save_model
+from roughspike.pointprocess.compare import Drawn, _square_of_covariance, comparison_of
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,20 @@ def test_the_table_measures_bias_and_variance_of_a_known_problem():
         ["soft", "score, leave-one-out"],
     ]
     assert "soft" in str(table) and "truth: score, leave-one-out" in str(table)
+
+
+def test_noise_along_one_direction_is_not_taken_for_bias():
+    """300 comparisons of two estimators without bias, 40 parameters that move together: two standard errors hold."""
+    direction, beyond = np.linspace(1.0, 2.0, 40), []
+    for rng in map(np.random.default_rng, range(300)):
+        found = {}
+        for name in ("one", "truth"):
+            slopes = rng.standard_normal((50, 1)) * direction
+            centred = slopes - slopes.mean(0)
+            variance, square = (centred**2).sum(0) / 49, _square_of_covariance(centred)
+            found[name] = Drawn(50, slopes.mean(0), variance, 0.0, 0.0, 1.0, 1.0, square)
+        row = comparison_of(found, "truth").rows[0]
+        beyond.append(row.bias > 2 * row.bias_error)
+    np.testing.assert_allclose(square, variance.sum() ** 2, rtol=0.2)
+    print("beyond two standard errors:", np.mean(beyond))
+    assert np.mean(beyond) < 0.15

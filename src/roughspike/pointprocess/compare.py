@@ -74,7 +74,8 @@ class Row:
     **Attributes**
 
     - `bias`, `bias_error`: norm of (mean - truth) with its noise removed, and the standard error of that.
-    - `chi2`: squared distance from the truth over its variance, per parameter: about 1 without bias.
+    - `chi2`: squared distance from the truth over its variance, per parameter: about 1 without bias, and as often 1.7
+      where the gradient varies mostly along few directions; `bias_error` takes that into account.
     - `deviation`: standard deviation of one draw. `milliseconds`: CPU time of one draw, without compilation.
     - `cost`: variance times milliseconds: what a given accuracy costs, as long as the bias does not matter.
     - `value`, `value_error`: mean value and its standard error.
@@ -185,6 +186,7 @@ class Drawn:
     **Attributes**
 
     - `mean`, `variance`: of one draw of the gradient, for each parameter. `value`, `value_error`: mean value.
+    - `square`: trace of the square of the covariance of one draw; how few directions the noise has.
     - `milliseconds`: CPU time of a draw. `compile_seconds`: CPU time of the first one, with compilation.
     """
 
@@ -195,6 +197,7 @@ class Drawn:
     value_error: float
     milliseconds: float
     compile_seconds: float
+    square: float
 
 
 def draw(
@@ -213,28 +216,38 @@ def draw(
     for _ in range(2):
         start = jax.block_until_ready(_group(problem, start, keys[0]))[0]
     compiling = time.process_time() - begin
-    spent, values, pilot, total, square = 0.0, [], None, 0.0, 0.0
+    spent, values, slopes = 0.0, [], []
     for group in keys:
         begin = time.process_time()
         start, value, slope = jax.block_until_ready(_group(problem, start, group))
         spent += time.process_time() - begin
         values.append(np.asarray(value, np.float64))
-        slopes = np.asarray(slope, np.float64)
-        pilot = slopes.mean(0) if pilot is None else pilot  # sums of squares about something near the mean
-        total, square = total + (slopes - pilot).sum(0), square + ((slopes - pilot) ** 2).sum(0)
+        slopes.append(np.asarray(slope, np.float64))
         if tick is not None:
             tick(_DRAWS_AT_ONCE)
-    assert pilot is not None, "there is at least one group of draws"
-    draws, all_values = groups * _DRAWS_AT_ONCE, np.concatenate(values)
+    all_values, found = np.concatenate(values), np.concatenate(slopes)
+    draws, mean = len(found), found.mean(0)
+    centred = found - mean
     return Drawn(
         draws=draws,
-        mean=pilot + total / draws,
-        variance=np.asarray((square - total**2 / draws) / (draws - 1)),
+        mean=mean,
+        variance=(centred**2).sum(0) / (draws - 1),
         value=float(all_values.mean()),
         value_error=float(all_values.std(ddof=1) / math.sqrt(draws)),
         milliseconds=1e3 * spent / draws,
         compile_seconds=compiling,
+        square=_square_of_covariance(centred),
     )
+
+
+def _square_of_covariance(centred: np.ndarray) -> float:
+    """tr C^2 of the covariance C that n draws estimate: |X X^T|^2 / (n - 1)^2, less what it is too large in mean."""
+    n = len(centred)
+    gram = centred @ centred.T if n < centred.shape[1] else centred.T @ centred
+    raw = float((gram**2).sum()) / (n - 1) ** 2
+    trace = float((centred**2).sum()) / (n - 1)
+    unbiased = (n - 1) ** 2 / ((n + 1) * (n - 2)) * (raw - trace**2 / (n - 1)) if n > 2 else raw
+    return max(unbiased, trace**2 / centred.shape[1])  # the least there can be: all directions alike
 
 
 @eqx.filter_jit
@@ -247,17 +260,21 @@ def comparison_of(found: Mapping[str, Drawn], truth: str) -> Comparison:
     """The table of what was drawn, which includes the truth."""
     true = found[truth]
     noise = true.variance / true.draws
-    rows = tuple(_row(name, drawn, (true.mean, noise), name == truth) for name, drawn in found.items())
+    rows = tuple(_row(name, drawn, true, name == truth) for name, drawn in found.items())
     signal = math.sqrt(max(0.0, float(true.mean @ true.mean) - float(noise.sum())))
     return Comparison(rows, truth, signal, math.sqrt(float(noise.sum())))
 
 
-def _row(name: str, drawn: Drawn, truth: tuple[np.ndarray, np.ndarray], is_truth: bool) -> Row:
-    noise = drawn.variance / drawn.draws
+def _row(name: str, drawn: Drawn, true: Drawn, is_truth: bool) -> Row:
+    """|gap|^2 less its noise has the variance 2 tr C^2 + 4 gap' C gap, C the covariance of the gap of two means.
+
+    tr C^2 is at most the square of s = sqrt(tr C_1^2) / n_1 + sqrt(tr C_2^2) / n_2, and gap' C gap at most s |gap|^2.
+    """
     variance = float(drawn.variance.sum())
-    gap, total = drawn.mean - truth[0], noise + truth[1]
+    gap, total = drawn.mean - true.mean, drawn.variance / drawn.draws + true.variance / true.draws
     square = float(gap @ gap - total.sum())
-    error = math.sqrt(float(np.sum(2 * total**2 + 4 * np.maximum(gap**2 - total, 0) * total)))
+    spread = math.sqrt(drawn.square) / drawn.draws + math.sqrt(true.square) / true.draws
+    error = math.sqrt(2 * spread**2 + 4 * max(square, 0.0) * spread)
     bias = math.sqrt(max(square, 0.0))
     moves = total > 0
     nan = float("nan")
