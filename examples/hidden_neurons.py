@@ -27,8 +27,8 @@ import roughspike as rs
 from roughspike.evaluation.network import with_hidden
 from roughspike.likelihood.score import time_rescaling
 
-T1, TRIALS, TEST = 40.0, 16, 16
-ROUNDS, STEPS, LAST, PARTICLES = 10, 40, 4, 100
+T1, TRIALS, TEST = 40.0, 12, 12
+ROUNDS, STEPS, LAST, PARTICLES = 12, 40, 2, 60
 RECORDED, MOST = 4, 2
 ABSENT = -30.0  # the bias of a neuron that is not there: all models are networks of one size, and share a program
 BASIS, LINK = rs.AlphaBasis(tau=(1.0,)), rs.SigmoidIntensity(amplitude=4.0)
@@ -41,7 +41,7 @@ def truth() -> rs.PointProcessNetwork:
     weights = -0.5 * np.eye(5)
     weights[1, 0] = 1.0
     weights[:, 4] = 3.0, 3.0, -3.0, -3.0, -1.0
-    bias = np.array([-3.0, -3.0, 0.5, 0.5, -1.5])
+    bias = np.array([-2.5, -2.5, 0.5, 0.5, -2.5])
     return rs.PointProcessNetwork(4, 1, basis=BASIS, link=LINK, weights=weights[None], bias=bias)
 
 
@@ -60,10 +60,11 @@ def without_hidden(data: rs.SpikeTrain, basis: rs.AlphaBasis) -> rs.PointProcess
 
 
 def padded(net: rs.PointProcessNetwork) -> rs.PointProcessNetwork:
-    """The network with hidden neurons that are not there."""
+    """The network with more hidden neurons, which are not there."""
     size = RECORDED + MOST
     weights, bias = np.zeros((BASIS.num_functions, size, size)), np.full(size, ABSENT)
-    weights[:, :RECORDED, :RECORDED], bias[:RECORDED] = net.weights, net.bias
+    there = net.num_neurons
+    weights[:, :there, :there], bias[:there] = net.weights, net.bias
     return rs.PointProcessNetwork(RECORDED, MOST, basis=BASIS, link=LINK, weights=weights, bias=bias)
 
 
@@ -71,7 +72,8 @@ def with_one_more(net: rs.PointProcessNetwork, data: rs.SpikeTrain, number: int)
     """A start: hidden neuron `number` spikes now and then and acts along a principal component of spike counts."""
     k = RECORDED + number - 1
     weights, bias = np.array(net.weights), np.array(net.bias)
-    weights[0, :RECORDED, k], weights[0, k, k], bias[k] = 4.0 * component(data, number), -1.0, -2.0
+    weights[0, :RECORDED, k], weights[0, k, k], bias[k] = 4.0 * component(data, number), -1.0, -2.5
+    bias[:RECORDED] -= 0.5 * weights[0, :RECORDED, k]  # about its mean drive
     return rs.PointProcessNetwork(RECORDED, MOST, basis=BASIS, link=LINK, weights=weights, bias=bias)
 
 
@@ -128,7 +130,7 @@ def main() -> dict:
     data, test = recorded(true, TRIALS, jr.key(seed)), recorded(true, TEST, jr.key(1000 + seed))
     options = dict(key=jr.key(7), num_particles=PARTICLES, per_trial=True)
     score = lambda net: np.asarray(rs.log_likelihood(net, test, **options))  # noqa: E731
-    nets, best = {0: padded(without_hidden(data, BASIS))}, score(true)
+    nets, best = {0: padded(without_hidden(data, BASIS))}, score(padded(true))
     for number in range(1, MOST + 1):
         nets[number] = fitted(with_one_more(nets[number - 1], data, number), data, seed)
     scores = {number: score(net) for number, net in nets.items()}
