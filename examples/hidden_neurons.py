@@ -144,8 +144,8 @@ def main() -> dict:
     print("couplings, true:\n", wanted, "\nfitted with 1 hidden:\n", found.round(1))
     z = {n: rescaled(nets[n], test) for n in (0, 1)}
     for n, intervals in z.items():
-        result = stats.kstest(intervals, "uniform")
-        print(f"{n} hidden, time rescaling: D = {result.statistic:.3f}, p = {result.pvalue:.2g}, {len(intervals)}")
+        test_of = stats.kstest(intervals, "uniform")
+        print(f"{n} hidden, {len(intervals)} rescaled intervals: D = {test_of.statistic:.3f}, p = {test_of.pvalue:.2g}")
     draw(scores, best, wanted, found, z, path)
     return {"number": number, "scores": scores, "slow": slow, "best": best, "true": wanted, "fitted": found, "z": z}
 
@@ -168,13 +168,15 @@ def draw(
     gaps = [error_of(score - best) for score in scores.values()]
     axes[0].errorbar(list(scores), [g[0] for g in gaps], [g[1] for g in gaps], fmt="o-", capsize=3)
     axes[0].axhline(0.0, color="k", ls="--", lw=0.8)
-    axes[0].set(xlabel="hidden neurons", ylabel="nats per held-out trial, less the truth's", xticks=list(scores))
+    axes[0].set(
+        title="held-out log p", xlabel="hidden neurons", ylabel="nats per trial, less the truth's", xticks=list(scores)
+    )
     high, labels = np.abs(wanted).max(), [*range(RECORDED), "hidden"]
     for axis, weights, title in ((axes[1], wanted, "couplings, true"), (axes[2], found, "fitted, 1 hidden")):
         shown = axis.imshow(weights, cmap="RdBu_r", vmin=-high, vmax=high)
         axis.set(title=title, xlabel="from", xticks=range(5), yticks=range(5), xticklabels=labels, yticklabels=labels)
         for (i, j), w in np.ndenumerate(weights):
-            axis.text(j, i, f"{w:.1f}", ha="center", va="center", fontsize=7)
+            axis.text(j, i, f"{w:z.1f}", ha="center", va="center", fontsize=7, color="w" if abs(w) > 2 else "k")
     axes[1].set_ylabel("to")
     figure.colorbar(shown, ax=axes[2])
     for n, intervals in z.items():
