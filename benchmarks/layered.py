@@ -4,7 +4,8 @@ One step = forward, backward and Adam, from input spike times to new weights, fl
 its mean voltage. 5-120-3 with a batch of 150 and 150 steps of 0.3 ms; 700-256-20 with a batch of 64 and 200 steps of
 0.5 ms. Exact: hard threshold; escape rate with diffusion (noise drawn in the step). The surrogate is the fastest
 of the four ways in which `roughspike.recipe.published.surrogate` writes it. All in one process, least CPU time of
-several repeats in turn; temporary memory and compile time are those of the compiled program.
+several repeats in turn; temporary memory and compile time are those of the compiled program. Then the memory of
+5-120-3 as steps become more, without and with `checkpoint=True`.
 
     python benchmarks/layered.py [--quick]
 """
@@ -44,13 +45,13 @@ def head(voltage: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(40.0 * voltage, labels).mean()
 
 
-def exact(net: rs.FeedForward, task: dict[str, Any], slots: int) -> Callable[..., Any]:
+def exact(net: rs.FeedForward, task: dict[str, Any], slots: int, checkpoint: bool = False) -> Callable[..., Any]:
     """Loss of the weights by `rs.simulate`, and whether all ended well."""
     t1 = task["steps"] * task["dt"]
 
     def loss(weights, times, labels, key):
         moved = eqx.tree_at(lambda n: [layer.synapses.free for layer in n.layers], net, weights)
-        options = {"max_spikes": 32, "max_spikes_per_step": slots}
+        options = {"max_spikes": 32, "max_spikes_per_step": slots, "checkpoint": checkpoint}
         sol = rs.simulate(moved, inputs=unchecked(times, 0.0, t1), t1=t1, dt=task["dt"], key=key, **options)
         return head(sol.membrane.mean(axis=-1), labels), (sol.result.ok, sol.result.needed.mean())
 
@@ -79,6 +80,8 @@ def cases(task: dict[str, Any]) -> tuple[dict[str, Callable[..., Any]], tuple[An
         "exact": exact(hard, task, 1),
         "exact, 2 spikes a step": exact(hard, task, 2),
         "exact, noisy": exact(noisy, task, 1),
+        "exact, checkpoint": exact(hard, task, 1, True),
+        "exact, noisy, checkpoint": exact(noisy, task, 1, True),
     }
     for inside in (True, False):
         for by_hand in (False, True):
@@ -123,6 +126,19 @@ def compare(task: dict[str, Any], repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def memory() -> dict[str, list[float]]:
+    """Temporary MB of the gradient of 5-120-3 by steps: without and with checkpoints."""
+    found = {}
+    for steps in (150, 600, 2400):
+        task = TASKS["5-120-3"] | {"steps": steps, "dt": 45e-3 / steps}
+        losses, (weights, times, labels, key) = cases(task)
+        found[str(steps)] = []
+        for name in ("exact", "exact, checkpoint"):
+            program = jax.jit(jax.grad(losses[name], has_aux=True)).lower(weights, times, labels, key).compile()
+            found[str(steps)].append(program.memory_analysis().temp_size_in_bytes / 1e6)
+    return found
+
+
 def main() -> None:
     quick = "--quick" in sys.argv
     found = {}
@@ -137,7 +153,10 @@ def main() -> None:
             table.append((r["name"], *(f"{x:.2f}" for x in numbers), str(r["ok"])))
         print(measure.table(table))
     if not quick:
-        measure.write("layered", {"machine": measure.machine(), "tasks": TASKS, "rows": found})
+        by_steps = memory()
+        print("MB by steps", by_steps)
+        result = {"machine": measure.machine(), "tasks": TASKS, "rows": found, "memory_mb": by_steps}
+        measure.write("layered", result)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "how-fast.md"
+_SHOWN = {
+    "layered": ("inputs", "neurons", "spikes", "steps", "samples"),
+    "ordered": ("neurons", "steps", "samples"),
+    "delayed": ("neurons", "synapses", "steps", "samples"),
+}
 FIGURE = PAGE.parent / "images" / "growth.svg"
 
 TEXT = """\
@@ -53,8 +58,7 @@ times and runs the steps between them again; its numbers are the same.
 ## Layers: a training step beside one with surrogate gradients
 
 Forward, backward and Adam, float32, against the fastest of four ways of writing the same network with surrogate
-gradients, {layered_machine}; one process for each network, the second one at load {wide_load}.
-Memory is that of the compiled program.
+gradients, {layered_machine}; memory is that of the compiled program.
 
 {layered}
 
@@ -62,12 +66,25 @@ Exact input spikes take two numbers per spike, that is two products with the inp
 Where they are few, each is delivered by itself in place of both products: the input layer of 700 channels then costs
 less than the surrogate's.
 
+`checkpoint=True` runs blocks of about sqrt(steps) steps again in the backward pass: 5-120-3, batch of 150,
+
+{layered_memory}
+
+## Libraries of exact event-based gradients
+
+5-120-3 with hard thresholds and one spike per neuron, loss and gradient for a batch of 150, on the same weights and
+inputs, all in one process ({peers_machine}; `benchmarks/peers.py`). jaxsnn runs EventProp from event to event; its room
+for events is fixed, and one that is too small changes loss and gradient without a word. eventax integrates by Euler
+with our step. Neither has noise.
+
+{peers}
+
 ## How cost grows
 
-One quantity is changed at a time, the others stay: {growth_base}; and 4 readouts.
-CPU time of a loss and its gradient in all weights, {growth_machine}: so busy a machine that no number
-is good to better than a third, and they come from two processes. The exponent is that of a power law through the first
-and the last row: 1 is proportional.
+One quantity is changed at a time, the others stay ({growth_base}).
+CPU time of a loss and its gradient in all weights, {growth_machine}; all of an engine in one process. Spikes are, for
+layered, those of an input channel, else those of the network in a sample, moved by the input current; synapses those
+of one neuron. The exponent is that of a power law through the first and the last row: 1 is proportional.
 
 ![Cost of a gradient as one quantity grows](images/growth.svg)
 
@@ -117,7 +134,7 @@ def main() -> None:
 def page() -> str:
     """The page as the results on disk give it."""
     fig1, lanes, events, kernel = (_read(name) for name in ("fig1_speed", "lanes", "event_sdes", "signature_kernel"))
-    layered, growth = _read("layered"), _read("growth")
+    layered, growth, peers = _read("layered"), _read("growth"), _read("peers")
     ms, first, early = fig1["cpu_ms"], fig1["first_call_s"], fig1["cpu_ms_at_start_of_training"]
     published = early["published: signature of depth 3, gradient"]
     ours = early["ours: signature of depth 3, gradient"]
@@ -134,9 +151,20 @@ def page() -> str:
             [(steps, _number(plain), _number(blocks)) for steps, (plain, blocks) in lanes["memory_mb"].items()],
         ),
         layered_machine=_machine(layered["machine"]),
-        wide_load=layered.get("machine_700-256-20", layered["machine"])["load"],
         layered=_layered(layered["rows"]),
-        growth_base=", ".join(f"{x} {name}" for name, x in growth["base"].items()),
+        layered_memory=_table(
+            ("steps", "MB", "MB, `checkpoint=True`"),
+            [(steps, _number(plain), _number(blocks)) for steps, (plain, blocks) in layered["memory_mb"].items()],
+        ),
+        peers_machine=_machine(peers["machine"]),
+        peers=_table(
+            ("", "CPU ms", "compile, CPU s", "loss"),
+            [(n, _number(r["ms"]), _number(r["compile_s"]), f"{r['loss']:.4f}") for n, r in peers["rows"].items()],
+        ),
+        growth_base="; ".join(
+            f"{engine}: " + ", ".join(f"{x:g} {name}" for name, x in base.items() if x and name in _SHOWN[engine])
+            for engine, base in growth["base"].items()
+        ),
         growth_machine=_machine(growth["machine"]),
         growth=_growth(_growth_rows()),
         events_machine=_machine(events["sections"]["neuron"]["machine"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -9,108 +11,128 @@ import jax.random as jr
 import numpy as np
 import pytest
 from coupled_tools import options
+from lane_tools import QUICK
 
 import roughspike as rs
 from roughspike.networks.coupled import Noise, run_on
+from roughspike.networks.inputs import as_lanes
+from roughspike.networks.lanes import Noise as LaneNoise
+from roughspike.networks.layered import run_layers
+from roughspike.networks.times import gather_times
+from roughspike.paths.spikes import unchecked
 
-NEURONS, STEPS, H, FINER = 3, 6, 0.1, 32
-
-
-def network():
-    """Coupled through the current, all noises, refractory: everything that `as_event_sde` writes."""
-    neuron = rs.SLIF(
-        (6.0, 5.0), ((0.25, 0.05), (0.1, 0.25)), v_reset=1.2, alpha=0.03, refractory=0.08, self_weight=-0.2
-    )
-    weights = jnp.array([[0.0, 0.7, 0.4], [-0.5, 0.0, 0.6], [0.8, -0.3, 0.0]])
-    return rs.Recurrent(
-        neuron, weights=weights, current=jnp.array([1.6, 1.5, 1.4]), v0=0.8, i0=jnp.array([0.3, 0.4, 0.5])
-    )
+STEPS, H, FINER, KEPT = 6, 0.1, 512, 4  # noise on steps of 0.1, both sides on steps finer by 512; spikes compared
+T1 = STEPS * H
+NOISY = {"mu": (6.0, 5.0), "sigma": ((0.25, 0.05), (0.1, 0.25)), "v_reset": 1.2, "alpha": 0.03, "refractory": 0.08}
+WEIGHTS = np.array([[0.0, 0.7, 0.4], [-0.5, 0.0, 0.6], [0.8, -0.3, 0.0]])
+INPUTS = np.array([[0.03, 0.21, 0.405], [0.11, 0.16, 0.333]])
 
 
-def solved(net, key):
-    """Spike times (neurons, 4) by the general solver with a solver of order 3, and the noise of that run for ours."""
-    form = net.as_event_sde()
-    assert form.driver is not None
-    count, first = NEURONS, form.first_spike_kind
+def coupled(delays):
+    """All noises, refractory, a self-weight, input spikes."""
+    start = {"current": jnp.array([1.6, 1.5, 1.4]), "v0": 0.8, "i0": jnp.array([0.3, 0.4, 0.5])}
+    into = jnp.array([[0.3, 0.0, 0.4], [0.0, -0.2, 0.5]])
+    cell = rs.SLIF(**NOISY, self_weight=-0.2)
+    return rs.Recurrent(cell, weights=jnp.asarray(WEIGHTS), delays=delays, input_weights=into, **start)
+
+
+def ordered():
+    return coupled(None)
+
+
+def delayed():
+    """One delay per synapse."""
+    return coupled(jnp.asarray(0.13 + 0.02 * np.arange(9.0).reshape(3, 3)))
+
+
+def layered():
+    """A hard threshold at once, then escape rates and all noises behind axonal delays, and a readout."""
+    cells = [rs.LIF(1 / 6, 1 / 5, v_reset=0.9), rs.SLIF(**NOISY), rs.Readout(1 / 6, 1 / 4)]
+    weights = [jnp.array([[3.0, 2.6, 1.9], [2.2, 3.1, 2.9]]), jnp.asarray(WEIGHTS[:, :2]), jnp.ones((2, 1))]
+    delays = [None, jnp.array([0.043, 0.11, 0.077]), None]
+    return rs.FeedForward([2, 3, 2, 1], cells, weights=weights, delays=delays, current=[1.1, 1.7, 0.0], v0=0.5)
+
+
+def solved(net, inputs, key):
+    """Spike times (neurons, KEPT) by the general solver with a solver of order 3; the noise of that run for ours."""
+    form = net.as_event_sde(unchecked(inputs, 0.0, T1))
     driver_key, uniform_key = jr.split(key)
-    increments = form.driver.realise(driver_key, 0.0, STEPS * H, STEPS, jnp.float64).increments
+    increments = form.driver.realise(driver_key, 0.0, T1, STEPS, jnp.float64).increments
     fine = jnp.repeat(increments, FINER, axis=0) / FINER
+    grid = jnp.linspace(0.0, T1, STEPS * FINER + 1)
+    path = rs.PiecewisePath(grid, jnp.pad(jnp.cumsum(fine, 0), ((1, 0), (0, 0))))
     start = form.start(jr.key(5))
-    path = rs.PiecewisePath(
-        jnp.linspace(0.0, STEPS * H, STEPS * FINER + 1), jnp.pad(jnp.cumsum(fine, 0), ((1, 0), (0, 0)))
-    )
-    sol = rs.solve(
-        form.sde,
-        t0=0.0,
-        t1=STEPS * H,
-        dt=H / FINER,
-        y0=start,
-        driver=path,
-        key=key,
-        solver=diffrax.Bosh3(),
-        max_events=24,
-        check=False,
-    )
-    keys = jax.vmap(lambda m: jr.fold_in(uniform_key, m))(jnp.arange(24, dtype=jnp.int32))
-    u = jax.vmap(lambda k: jr.uniform(k, (first + count, 1), jnp.float64, minval=float(jnp.finfo(jnp.float64).tiny)))(
-        keys
-    )
-    log_u = jnp.concatenate([(start.s + net.neuron.alpha)[None], jnp.log(u[:8, first:, 0])])
-    normals = fine.reshape(-1, 2, 1, count) / jnp.sqrt(H / FINER)
-    rank = jnp.cumsum(sol.event_kinds[:, None] == first + jnp.arange(count, dtype=jnp.int32)[None], axis=0)
-    times = jnp.stack(
-        [
-            jnp.sort(jnp.where((sol.event_kinds == first + k) & (rank[:, k] <= 4), sol.event_times, jnp.inf))[:4]
-            for k in range(count)
-        ]
-    )
-    return times, Noise(normals, jax.lax.stop_gradient(log_u[:, None])), sol.result
+    run = {"driver": path, "key": key, "solver": diffrax.Bosh3(), "max_events": 64, "check": False}
+    sol = rs.solve(form.sde, t0=0.0, t1=T1, dt=H / FINER, y0=start, **run)
+    keys = jax.vmap(lambda m: jr.fold_in(uniform_key, m))(jnp.arange(8, dtype=jnp.int32))
+    tiny = float(jnp.finfo(jnp.float64).tiny)
+    u = jax.vmap(lambda k: jr.uniform(k, (form.num_kinds, 1), jnp.float64, minval=tiny))(keys)[..., 0]
+    soft = start.s.shape[0]
+    log_u = jnp.concatenate([(start.s + NOISY["alpha"])[None], jnp.log(u[:, form.num_kinds - soft :])])
+    normals = fine.reshape(-1, 2, 1, soft) / jnp.sqrt(H / FINER)
+    of = lambda kind: jnp.sort(jnp.where(sol.event_kinds == kind, sol.event_times, jnp.inf))[:KEPT]  # noqa: E731
+    times = jnp.stack([of(kind) for kind in form.spike_kinds if kind >= 0])
+    return times, jax.lax.stop_gradient((normals, log_u[:, None])), sol.result.flags
 
 
-def ordered(net, noise):
-    """Spike times (neurons, 4) by the engine."""
-    ran = run_on(net, None, None, noise, options(STEPS * FINER, H / FINER, capacity=8))
-    return ran.times[0, :, :4]
+def ours(net, inputs, noise):
+    """Spike times (neurons, KEPT) by the engine."""
+    opts = options(STEPS * FINER, H / FINER, capacity=8)
+    if isinstance(net, rs.Recurrent):
+        return run_on(net, None, inputs, Noise(*noise), opts).times[0, :, :KEPT]
+    opts = opts._replace(per_step=(1,) * len(net.layers))
+    drawn = LaneNoise(*(jnp.swapaxes(x, -1, -2) for x in noise))
+    ran = run_layers(net, (None,) * len(net.layers), as_lanes(inputs, 1), [None, drawn, None], opts)
+    of = lambda x: gather_times(jnp.stack(x.fractions, 1), x.counts, KEPT, 0.0, opts.h)[0][..., 0].T  # noqa: E731
+    return jnp.concatenate([of(x.scanned) for x in ran[:2]])
 
 
-@pytest.fixture(scope="module")
-def both():
-    """Times of both and their pullbacks in all parameters of the network."""
+def weighed(times, more):
+    finite = jnp.isfinite(times)
+    signs = jnp.asarray(np.cos(1.3 * np.arange(times.size) + 0.4).reshape(times.shape))
+    return jnp.sum(jnp.where(finite, signs * jnp.where(finite, times, 0.0), 0.0)), (times, more)
+
+
+@pytest.fixture(scope="module", params=[ordered, delayed, layered])
+def both(request):
+    """Spike times of both, and their gradients in all numbers of the network and the times of its input spikes."""
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def run(at):
+        theirs = jax.value_and_grad(lambda at: weighed(*_with_flags(solved(*at, jr.key(3)))), has_aux=True)
+        (_, (times, (noise, flags))), on_theirs = theirs(at)
+        (_, (found, _)), on_ours = jax.value_and_grad(lambda at: weighed(ours(*at, noise), None), has_aux=True)(at)
+        return times, found, on_theirs, on_ours, flags
+
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
-        net = network()
+        return request.param.__name__, *run((request.param(), jnp.asarray(INPUTS)))
 
-        signs = jnp.asarray(np.cos(1.3 * np.arange(12) + 0.4).reshape(3, 4))
 
-        def weighed(times, rest):
-            finite = jnp.isfinite(times)
-            return jnp.sum(jnp.where(finite, signs * jnp.where(finite, times, 0.0), 0.0)), (times, rest)
+def _with_flags(found):
+    times, noise, flags = found
+    return times, (noise, flags)
 
-        def theirs(net):
-            times, noise, result = solved(net, jr.key(3))
-            return weighed(times, (noise, result.flags))
 
-        @jax.jit
-        def run(net):
-            on_theirs, (times, (noise, flags)) = jax.grad(theirs, has_aux=True)(net)
-            on_ours, (found, _) = jax.grad(lambda net: weighed(ordered(net, noise), None), has_aux=True)(net)
-            return times, found, on_theirs, on_ours, flags
-
-        return run(net)
+# ordered: what is left is the error of a solver of order 3. The others take what arrives in a step as if it came evenly
+# over it, an error of order 2.
+TIMES = {"ordered": 1e-9, "delayed": 1e-7, "layered": 1e-7}
+GRADIENTS = {"ordered": 1e-6, "delayed": 1e-5, "layered": 1e-5}
 
 
 def test_spike_times_agree_path_by_path(both):
-    theirs, ours, _, _, flags = both
+    name, theirs, found, _, _, flags = both
     assert int(flags) == 0
-    assert (np.isfinite(theirs) == np.isfinite(ours)).all() and np.isfinite(theirs).sum() >= 5
-    assert np.nanmax(np.abs(np.where(np.isfinite(theirs), theirs - ours, 0.0))) < 2e-6
+    assert (np.isfinite(theirs) == np.isfinite(found)).all() and np.isfinite(theirs).sum() >= 5
+    gap = np.max(np.abs(np.where(np.isfinite(theirs), theirs - found, 0.0)))
+    assert gap < TIMES[name], gap
 
 
 def test_gradients_agree(both):
-    _, _, theirs, ours, _ = both
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(theirs), jax.tree.leaves(ours), strict=True):
-        name = jax.tree_util.keystr(path)
-        scale = float(jnp.max(jnp.abs(a)))
-        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 * scale + 1e-9, err_msg=name)
+    name, _, _, theirs, found, _ = both
+    gaps = {}
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(theirs), jax.tree.leaves(found), strict=True):
+        gaps[jax.tree_util.keystr(path)] = float(np.max(np.abs(a - b)) / (1e-3 + np.max(np.abs(a))))
+    assert max(gaps.values()) < GRADIENTS[name], gaps
 
 
 def test_refusals():
@@ -128,8 +150,11 @@ def test_refusals():
     with pytest.raises(ValueError, match="inputs need weights"):
         train = rs.SpikeTrain(np.array([[0.5]]))
         rs.simulate(rs.Recurrent(soft, weights=w), inputs=train, t1=1.0, dt=0.01, key=jr.key(0))
-    with pytest.raises(ValueError, match="as_event_sde does not write delays"):
-        rs.Recurrent(soft, weights=w, delays=0.1).as_event_sde()
+    with pytest.raises(ValueError, match=r"as_event_sde writes an rs\.SLIF, got AdaptiveSLIF"):
+        rs.Recurrent(rs.AdaptiveSLIF(), weights=w, delays=0.1).as_event_sde()
+    with pytest.raises(ValueError, match="a current that changes in time"):
+        moving = rs.PiecewiseLinear(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0]))
+        rs.Recurrent(soft, weights=w, current=moving).as_event_sde()
 
 
 def test_sparse_synapses_are_their_matrix():

@@ -7,19 +7,21 @@ kappa(h (1 - x)).
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from roughspike.networks.decay import Decay, left_of_step
 
 
-def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int) -> jax.Array:
+def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int, first: Any = 0) -> jax.Array:
     """What spikes (capacity, pre, lanes), times from the start of the run, add per unit weight to i and to v.
 
     Shape (steps, pre, 2 lanes), i first. Any number of spikes of a channel may fall in a step. Differentiable in times.
     """
     _, pre, lanes = times.shape
-    n, on = steps_of(times, decay, h, steps)
+    n, on = steps_of(times, decay, h, steps, first)
     rows, columns = (jax.lax.broadcasted_iota(jnp.int32, times.shape, axis) for axis in (1, 2))
     pairs = jnp.zeros((steps, pre, 2 * lanes), times.dtype)
     for k, x in enumerate(on):
@@ -28,7 +30,7 @@ def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int) -> jax.Arr
 
 
 def delayed_synapses(
-    times: jax.Array, weights: jax.Array, delays: jax.Array, decay: Decay, h: float, steps: int
+    times: jax.Array, weights: jax.Array, delays: jax.Array, decay: Decay, h: float, steps: int, first: Any = 0
 ) -> tuple[jax.Array, jax.Array]:
     """What spikes (capacity, pre, lanes) add to i and v through synapses (pre, post) with delays of their own.
 
@@ -37,7 +39,7 @@ def delayed_synapses(
     capacity, pre, lanes = times.shape
     post = weights.shape[1]
     arrival = times[:, :, None, :] + delays[None, :, :, None]
-    n, on = steps_of(arrival, decay, h, steps)
+    n, on = steps_of(arrival, decay, h, steps, first)
     shape = (capacity, pre, post, lanes)
     rows, columns = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (2, 3))
     zeros = jnp.zeros((steps, post, lanes), times.dtype)
@@ -67,12 +69,18 @@ def delay_fractions(fractions: tuple[jax.Array, ...], delays: jax.Array, h: floa
     return tuple(moved(x, late) for x in fractions for late in (0, 1))
 
 
-def steps_of(times: jax.Array, decay: Decay, h: float, steps: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The step of each time (`steps` for none), and what a spike there adds to i and v at the end of it."""
+def steps_of(
+    times: jax.Array, decay: Decay, h: float, steps: int, first: Any = 0
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The step of each time (`steps` for none), and what a spike there adds to i and v at the end of it.
+
+    Steps are counted from the step `first` of the run; times always from its start.
+    """
     ratio = times / h
     snap = 1e-3 if times.dtype == jnp.float32 else 1e-9  # a time on the grid, up to rounding, ends a step
     n = jnp.maximum(jnp.ceil(jax.lax.stop_gradient(ratio) - snap) - 1.0, 0.0)
-    there = (ratio >= -snap) & (n < steps)
+    begin = jnp.asarray(first, times.dtype)
+    there = (ratio >= -snap) & (n >= begin) & (n < begin + steps)
     x = jnp.where(there, ratio - jnp.where(there, n, 0.0), 0.5)
     on = left_of_step(decay, x)
-    return jnp.where(there, n, steps).astype(jnp.int32), on
+    return jnp.where(there, n - begin, steps).astype(jnp.int32), on

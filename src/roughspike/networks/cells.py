@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.networks.decay import Decay, decay_polynomials
+from roughspike.networks.few import room_for
 from roughspike.networks.general import General
 from roughspike.networks.general import State as GeneralState
 from roughspike.networks.kinds import Escape, Kind, Leaky, LeakyCoefficients, Threshold
@@ -71,7 +72,8 @@ def cell(
         start = GeneralState(y.v, y.i, log_u - neuron.alpha, y.more)
         return Cell(kind, neuron, decay, (0.5 * (means[0] + means[1]), None), start)
     assert isinstance(neuron, SLIF)
-    kind = Escape(settings(h, options.driver, neuron.reset.keep, slots, v0.dtype))
+    room = 0 if options.forward_mode else room_for(v0.size)  # JAX itself cannot go backward through a loop of `few`
+    kind = Escape(settings(h, options.driver, neuron.reset.keep, slots, v0.dtype), room)
     co = coefficients(neuron, h, options.driver)
     rest = None if neuron.refractory is None else jnp.zeros_like(v0)
     return Cell(kind, co, decay, driven(co, *means), State(v0, i0, log_u - neuron.alpha, rest))

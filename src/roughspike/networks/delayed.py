@@ -21,6 +21,7 @@ from roughspike._types import DELAY_OUT_OF_ROOM, NOT_FINITE
 from roughspike.networks.decay import Decay, left_of_step
 from roughspike.networks.general import General
 from roughspike.networks.kinds import Kind, Stepped
+from roughspike.networks.layer import next_threshold
 from roughspike.networks.series import powers_of
 from roughspike.networks.synapses import row as row_of
 
@@ -155,10 +156,8 @@ def advance(
     if inputs.direct is not None:
         on_i, on_v = on_i + inputs.direct[0], on_v + inputs.direct[1]
 
-    def upcoming(slot: int) -> jax.Array:
-        assert fixed.log_u is not None
-        interval = jnp.minimum(count + slot + 1, fixed.log_u.shape[0] - 1)[None]
-        return jnp.take_along_axis(fixed.log_u, interval, axis=0, mode="promise_in_bounds")[0]
+    def upcoming(slot: int, some: Any = None) -> jax.Array:
+        return next_threshold(fixed.log_u, count, slot, some)
 
     return plan.kind.step(given.co, state, (on_i, on_v), drive, inputs.normals, upcoming, lean)
 

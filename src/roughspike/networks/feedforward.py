@@ -14,12 +14,14 @@ from jaxtyping import Array, Float
 from roughspike._constraints import Positive, Real, declare, parameter
 from roughspike._types import as_float, concrete
 from roughspike.currents.base import AbstractCurrent
+from roughspike.networks.event_form import EventForm, Link, event_form, group_of
 from roughspike.networks.synapses import Synapses, as_synapses
 from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.flow import kappa
 from roughspike.neurons.lif import SLIF
 from roughspike.neurons.readout import Readout
 from roughspike.neurons.threshold import is_hard
+from roughspike.paths.spikes import SpikeTrain
 
 _MEAN, _SPREAD = 2.4, 1.05  # of the peak potential of a neuron whose inputs spike once, together, in units of v_th
 _READOUT_SPREAD = 0.5
@@ -129,6 +131,22 @@ class FeedForward(eqx.Module):
     def num_inputs(self) -> int:
         """Number of input channels."""
         return self.layers[0].synapses.num_pre
+
+    def as_event_sde(self, inputs: SpikeTrain | None = None, room: int = 4) -> EventForm:
+        """The same network for `rs.solve`, neurons of all layers in one state; see `Recurrent.as_event_sde`.
+
+        >>> import jax.numpy as jnp, jax.random as jr, numpy as np, roughspike as rs
+        >>> net = rs.FeedForward([1, 2], neuron=rs.LIF(), weights=[jnp.array([[8.0, 9.0]])])
+        >>> form = net.as_event_sde(rs.SpikeTrain(np.array([[1e-3, 7e-3]]), t1=0.03))
+        >>> sol = rs.solve(form.sde, t0=0.0, t1=0.03, dt=1e-3, y0=form.start(jr.key(0)))
+        >>> [int((sol.event_kinds == kind).sum()) for kind in form.spike_kinds]
+        [2, 3]
+        """
+        groups = [group_of(x.neuron, x.current, x.v0, x.i0, x.num_neurons) for x in self.layers]
+        times = None if inputs is None else jnp.asarray(inputs.times, self.layers[0].v0.dtype)
+        links = [Link(k - 1, k, x.synapses.dense(), x.delays) for k, x in enumerate(self.layers)]
+        links[0] = links[0]._replace(times=times)
+        return event_form(groups, links[times is None :], room)
 
 
 def initial_weights(

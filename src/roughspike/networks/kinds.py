@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from roughspike.networks import threshold
 from roughspike.networks.decay import horner
-from roughspike.networks.step import Coefficients, State, Static
+from roughspike.networks.few import Some, over_few
+from roughspike.networks.step import Coefficients, State, Static, Step, step_without_spike
 from roughspike.networks.step import step as escape_step
 from roughspike.networks.threshold import Membrane
 from roughspike.neurons.flow import kappa
@@ -157,9 +158,11 @@ class Escape:
     """Escape rate, with or without diffusion: the step of a population, with what arrives in it added to its drive.
 
     Input that arrives in a step acts as if it came evenly over it: a quarter of its effect on v is there at the middle.
+    `room`: how many of the neurons that spike are advanced at a time (`few`); 0 for all neurons at once.
     """
 
     static: Static
+    room: int = 0
 
     @property
     def slots(self) -> int:
@@ -169,7 +172,7 @@ class Escape:
     def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
         """Keep v, and what the middle and end of the step have beside it; in full the state and what arrived."""
         middle, end, current = self._linear(co, state, arrived, drive, normals)
-        out = self._spikes(co, state, middle, end, log_u)
+        out = (self._few_spikes if self.room else self._spikes)(co, state, middle, end, log_u)
         kept = (state.v, state.rest, middle, end) if lean else (state._replace(s=None), arrived[1])
         return Stepped(out.state._replace(i=out.state.i + current), out.fractions, kept, out.flags)
 
@@ -179,30 +182,60 @@ class Escape:
         """Transpose of the step; s enters linearly, so its value is not needed."""
         nothing = lambda slot: 0.0  # noqa: E731  a new threshold is not differentiated
         if lean:
-            v, rest, middle, end = kept
 
-            def replay(state: State, middle: Any, end: Any):
+            def replay(of: tuple[Any, ...], known: Any) -> Any:
+                state, middle, end = of
+                if known is None:
+                    return step_without_spike(co, self.static, state, (middle, end)).state
                 out = self._spikes(co, state, middle, end, nothing, known)
                 return out.state, out.fractions
 
+            v, rest, middle, end = kept
             zero = jnp.zeros_like(v)
-            _, back = jax.vjp(replay, State(v, zero, zero, rest), middle, end)
-            on, on_middle, on_end = back((p, tuple(on_known)))
+            lanes = (State(v, zero, zero, rest), middle, end)
+            on, on_middle, on_end = self._pull_lanes(replay, lanes, known, p, on_known)
             on_i = co.decay_i * p.i + co.kappa_half * on_middle + co.kappa * on_end
-            arrived = (p.i, 0.25 * on_middle + on_end)
-            return Pulled(on._replace(i=on_i), arrived, (on_middle, on_end), None)
+            return Pulled(on._replace(i=on_i), (p.i, 0.25 * on_middle + on_end), (on_middle, on_end), None)
         state, on_v = kept
+        zero = jnp.zeros_like(state.v)
+        drive = (drive[0] + zero, drive[1] + zero)
 
-        def whole(co: Coefficients, state: State, on_v: Any, drive: Pair):
+        def whole(of: tuple[Any, ...], known: Any) -> Any:
+            co, state, on_v, drive, normals = of
             middle, end, current = self._linear(co, state, (0.0, on_v), drive, normals)
+            if known is None:
+                quiet = state._replace(i=jnp.zeros_like(state.v))
+                out = step_without_spike(co, self.static, quiet, (middle, end)).state
+                return out._replace(i=current)
             out = self._spikes(co, state, middle, end, nothing, known)
             return out.state._replace(i=out.state.i + current), out.fractions
 
-        state = state._replace(s=jnp.zeros_like(state.v))
-        drive = (drive[0] + state.s, drive[1] + state.s)
-        _, back = jax.vjp(whole, co, state, on_v, drive)
-        on_co, on_state, on_arrived, on_drive = back((p, tuple(on_known)))
+        lanes = (state._replace(s=zero), on_v + zero, drive, tuple(normals))
+        on_co, (on_state, on_arrived, on_drive, _) = self._pull_all(whole, co, lanes, known, p, on_known)
         return Pulled(on_state, (p.i, on_arrived), on_drive, on_co)
+
+    def _pull_lanes(self, run: Any, lanes: Any, known: Any, p: Any, on_known: Any) -> Any:
+        """Cotangents of what `run` gets of each lane."""
+        return self._pull_all(lambda of, known: run(of[1:], known), None, lanes, known, p, on_known)[1]
+
+    def _pull_all(self, run: Any, shared: Any, lanes: Any, known: Any, p: Any, on_known: Any) -> tuple[Any, Any]:
+        """Cotangents of what `run` gets for all lanes and of each lane, from those of the state and the spikes."""
+        if not self.room:
+            _, back = jax.vjp(lambda a, b: run((a, *b), known), shared, lanes)
+            return back((p, tuple(on_known)))
+        spiked = known[0] >= 0
+        _, back = jax.vjp(lambda a, b: run((a, *b), None), shared, lanes)
+        found = back(jax.tree.map(lambda x: jnp.where(spiked, 0.0, x), p))
+
+        def act(some: Some, found: Any) -> Any:
+            here, on, on_x = some.take((lanes, p, tuple(on_known)))
+            mine = tuple(jnp.where(some.there, x, -1.0) for x in some.take(tuple(known)))
+            on, on_x = jax.tree.map(lambda x: jnp.where(some.there, x, 0.0), (on, on_x))
+            _, back = jax.vjp(lambda a, b: run((a, *b), mine), shared, here)
+            on_shared, on_lanes = back((on, on_x))
+            return jax.tree.map(jnp.add, found[0], on_shared), some.add(found[1], on_lanes)
+
+        return over_few(spiked, self.room, act, found)
 
     def _linear(self, co: Coefficients, state: State, arrived: Pair, drive: Pair, normals: Any) -> tuple[Any, Any, Any]:
         """What the middle and end of the step have beside the decayed v; i at the end without its own spikes."""
@@ -213,6 +246,20 @@ class Escape:
             middle, end = middle + to_middle * z, end + to_end * z
             current = current if to_i is None else current + to_i * z
         return middle, end, current
+
+    def _few_spikes(self, co: Coefficients, state: State, middle: Any, end: Any, log_u: Callable) -> Any:
+        """`_spikes`, where those that spike are advanced once more, by themselves."""
+        zero = jnp.zeros_like(state.v)
+        quiet = step_without_spike(co, self.static, state._replace(i=zero), (middle, end))
+        none = tuple(jnp.full_like(state.v, -1.0) for _ in range(self.slots))
+        given = (state, middle, end)
+
+        def act(some: Some, out: Step) -> Step:
+            one, mid, late = some.take(given)
+            found = self._spikes(co, one, mid, late, lambda slot: log_u(slot, some.inside))
+            return some.put(out, found)
+
+        return over_few(quiet.state.s >= 0, self.room, act, quiet._replace(fractions=none))
 
     def _spikes(self, co: Coefficients, state: State, middle: Any, end: Any, log_u: Callable, known: Any = None) -> Any:
         state = state._replace(i=jnp.zeros_like(state.v))

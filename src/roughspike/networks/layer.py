@@ -87,6 +87,15 @@ def pairs_of(decay: Decay, fractions: tuple[jax.Array, ...]) -> tuple[jax.Array,
     return jnp.asarray(on_i), jnp.asarray(on_v)
 
 
+def next_threshold(log_u: Any, count: jax.Array, slot: int, some: Any) -> jax.Array:
+    """log u of the interval after the spike in this slot of the step; of some lanes only if their places are given."""
+    last = log_u.shape[0] - 1
+    if some is not None:
+        return log_u.reshape(last + 1, -1)[jnp.minimum(count.reshape(-1)[some] + slot + 1, last), some]
+    interval = jnp.minimum(count + slot + 1, last)[None]
+    return jnp.take_along_axis(log_u, interval, axis=0, mode="promise_in_bounds")[0]
+
+
 class _Inputs(NamedTuple):
     """What changes from step to step."""
 
@@ -121,10 +130,8 @@ def _body(plan: Plan, given: Given, lean: bool, carry: Any, inputs: _Inputs) -> 
     state, count, flags = carry
     drive = given.drive if inputs.drive is None else inputs.drive
 
-    def upcoming(slot: int) -> jax.Array:
-        assert given.log_u is not None
-        interval = jnp.minimum(count + slot + 1, given.log_u.shape[0] - 1)[None]
-        return jnp.take_along_axis(given.log_u, interval, axis=0, mode="promise_in_bounds")[0]
+    def upcoming(slot: int, some: Any = None) -> jax.Array:
+        return next_threshold(given.log_u, count, slot, some)
 
     arrived = _arrived(given.decay, given.weights, inputs, state.v)
     out = plan.kind.step(given.co, state, arrived, drive, inputs.normals, upcoming, lean)

@@ -14,14 +14,15 @@ import jax.numpy as jnp
 
 from roughspike._types import SPIKE_BUFFER_FULL, Result
 from roughspike.networks.arrivals import delay_fractions, delayed_synapses, input_pairs, steps_of
-from roughspike.networks.cells import cell, is_random
+from roughspike.networks.cells import Cell, cell, is_random
 from roughspike.networks.feedforward import FeedForward, Layer
 from roughspike.networks.inputs import as_lanes
 from roughspike.networks.lanes import Noise, can_spike, draw_noise
 from roughspike.networks.layer import Given, Plan, Scanned, run_layer, scan_layer
+from roughspike.networks.layer_blocks import Draws, Parts, Sizes, Wiring, run_layers_in_blocks
 from roughspike.networks.listed import Spikes, deliver, worth_listing
 from roughspike.networks.means import half_means
-from roughspike.networks.noise import split
+from roughspike.networks.noise import draw_log_uniforms, normals_per_step, split
 from roughspike.networks.options import Options
 from roughspike.networks.solution import Solution, undeclared_noise
 from roughspike.networks.times import gather_times
@@ -30,11 +31,15 @@ from roughspike.paths.spikes import Horizon, SpikeTrain, unchecked
 
 
 class Ran(NamedTuple):
-    """A layer that was run: its scan, v at the start, and for escape rates the threshold at t1 and is it open?"""
+    """A layer that was run: its scan, v at the start, and for escape rates the threshold at t1 and is it open?
+
+    `times`: its spike times (capacity, post, lanes), where the run has found them already.
+    """
 
     scanned: Scanned
     start: jax.Array
     horizon: tuple[jax.Array, jax.Array] | None
+    times: jax.Array | None = None
 
 
 @eqx.filter_jit
@@ -42,8 +47,35 @@ def run_layered(network: FeedForward, prepared: Any, inputs: Any, key: Any, opti
     """Run all layers. `inputs`: spike times from t0 on, (*batch, pre, capacity), or None."""
     inputs = None if inputs is None else as_lanes(inputs, options.samples or 1)
     keys = [None] * len(network.layers) if key is None else split(key, len(network.layers))
+    if options.checkpoint:
+        return assemble(network, _run_checkpointed(network, prepared, inputs, keys, options), options)
     noises = [_noise(k, layer, options) for k, layer in zip(keys, network.layers, strict=True)]
     return assemble(network, run_layers(network, prepared, inputs, noises, options), options)
+
+
+def _run_checkpointed(network: FeedForward, prepared: Any, inputs: Any, keys: list[Any], options: Options) -> list[Ran]:
+    """All layers together, block after block of steps, on the noise that `run_layers` would have."""
+    parts, wiring, draws = [], [], []
+    for k, layer in enumerate(network.layers):
+        diffusion, log_u, normals = None, None, 0
+        if _checked_random(layer, keys[k]):
+            diffusion, threshold = split(keys[k])
+            size = (options.capacity + 1, layer.num_neurons, options.lanes)
+            log_u = draw_log_uniforms(threshold, size, layer.v0.dtype)
+            normals = normals_per_step(layer.neuron, options.driver)  # pyright: ignore[reportArgumentType]
+        made = prepare_layer(layer, prepared[k], log_u, options, options.per_step[k])
+        weights = layer.synapses.dense()
+        parts.append(Parts(made.co, made.decay, made.drive, made.start, weights, layer.delays))
+        listed = k == 0 and inputs is not None and worth_listing(inputs.shape[0], weights, options.steps)
+        wiring.append(Wiring(made.kind, layer.spikes, normals, listed))
+        draws.append(Draws(diffusion, log_u))
+    size = Sizes(options.steps, options.capacity, options.h, options.lanes)
+    out = run_layers_in_blocks(tuple(wiring), size, tuple(parts), inputs, tuple(draws))
+    ran = []
+    for k, (layer, part, draw) in enumerate(zip(network.layers, parts, draws, strict=True)):
+        scanned = Scanned((), out.counts[k], out.counts[k], out.membranes[k], out.ends[k], out.flags[k])
+        ran.append(_finished(layer, scanned, part.start.v, draw.log_u, out.times[k]))
+    return ran
 
 
 def run_layers(
@@ -58,36 +90,50 @@ def run_layers(
 
 
 def _noise(key: Any, layer: Layer, options: Options) -> Noise | None:
-    if isinstance(layer.neuron, Readout) or not is_random(layer.neuron):
+    if not _checked_random(layer, key):
         return None
-    if key is None:
-        raise ValueError("key is missing: a layer with an escape rate is random; pass key=jr.key(0)")
     size = (options.steps, layer.num_neurons, options.lanes, options.capacity)
     return draw_noise(key, layer.neuron, options.driver, *size, layer.v0.dtype)
+
+
+def _checked_random(layer: Layer, key: Any) -> bool:
+    """Does the layer draw noise?"""
+    random = not isinstance(layer.neuron, Readout) and is_random(layer.neuron)
+    if random and key is None:
+        raise ValueError("key is missing: a layer with an escape rate is random; pass key=jr.key(0)")
+    return random
+
+
+def prepare_layer(layer: Layer, prepared: Any, log_u: jax.Array | None, options: Options, slots: int) -> Cell:
+    """Coefficients, drive and state at the start of a layer. `log_u`: its thresholds."""
+    shape = (layer.num_neurons, options.lanes)
+    full = lambda x: jnp.broadcast_to(x[:, None] if x.ndim else x, shape)  # noqa: E731
+    means = half_means(layer.current, prepared, options.steps, layer.num_neurons)
+    means = jnp.moveaxis(means, 1, 0) if means.ndim == 4 else means
+    first = None if log_u is None else log_u[0]
+    return cell(layer.neuron, options, slots, (means[0], means[1]), full(layer.v0), full(layer.i0), first)
 
 
 def _run(
     layer: Layer, prepared: Any, inputs: Any, before: Scanned | None, noise: Noise | None, options: Options, slots: int
 ) -> Ran:
-    neuron, steps = layer.neuron, options.steps
-    shape = (layer.num_neurons, options.lanes)
-    full = lambda x: jnp.broadcast_to(x[:, None] if x.ndim else x, shape)  # noqa: E731
-    v0, i0 = full(layer.v0), full(layer.i0)
-    means = half_means(layer.current, prepared, steps, layer.num_neurons)
-    means = jnp.moveaxis(means, 1, 0) if means.ndim == 4 else means
-    horizon, log_u, normals = None, None, None
-    if noise is not None:
-        normals, log_u = noise.normals, noise.log_u
-    made = cell(neuron, options, slots, (means[0], means[1]), v0, i0, None if log_u is None else log_u[0])
+    normals, log_u = (None, None) if noise is None else (noise.normals, noise.log_u)
+    made = prepare_layer(layer, prepared, log_u, options, slots)
     plan = Plan(made.kind, options.trace or not layer.spikes)
     reached = _reach(layer, made.decay, inputs, before, options)
     given = Given(made.co, made.decay, drive=made.drive, start=made.start, normals=normals, log_u=log_u, **reached)
     scanned: Scanned = (scan_layer if options.forward_mode else run_layer)(plan, given)
-    if log_u is not None:
-        horizon = scanned.end.s, can_spike(scanned.end, scanned.total, log_u)
-        flags = scanned.flags | undeclared_noise(neuron)
-        scanned = scanned._replace(flags=flags)
-    return Ran(scanned, v0, horizon)
+    return _finished(layer, scanned, made.start.v, log_u)
+
+
+def _finished(
+    layer: Layer, scanned: Scanned, start: jax.Array, log_u: jax.Array | None, times: jax.Array | None = None
+) -> Ran:
+    """With what an escape rate leaves at t1."""
+    if log_u is None:
+        return Ran(scanned, start, None, times)
+    horizon = scanned.end.s, can_spike(scanned.end, scanned.total, log_u)
+    return Ran(scanned._replace(flags=scanned.flags | undeclared_noise(layer.neuron)), start, horizon, times)
 
 
 def _reach(layer: Layer, decay: Any, inputs: Any, before: Scanned | None, options: Options) -> dict[str, Any]:
@@ -118,13 +164,14 @@ def assemble(network: FeedForward, ran: list[Ran], options: Options) -> Solution
     """Spike trains of the layers, flags of every sample, traces."""
     trains, traces = [], []
     flags, needed = jnp.zeros(options.lanes, jnp.int32), jnp.zeros(options.lanes, jnp.int32)
-    for layer, (out, start, horizon) in zip(network.layers, ran, strict=True):
+    for layer, (out, start, horizon, times) in zip(network.layers, ran, strict=True):
         flags = flags | jax.lax.reduce(jax.lax.stop_gradient(out.flags), jnp.int32(0), jax.lax.bitwise_or, (0,))
         if out.membrane is not None:
             traces.append(_lead(jnp.moveaxis(jnp.concatenate([start[None], out.membrane]), 0, -1), options))
         if not layer.spikes:
             continue
-        times = gather_times(jnp.stack(out.fractions, 1), out.counts, options.capacity, 0.0, options.h)[0]
+        if times is None:
+            times = gather_times(jnp.stack(out.fractions, 1), out.counts, options.capacity, 0.0, options.h)[0]
         most = jnp.max(out.total, axis=0)
         flags = flags | jnp.where(most > options.capacity, SPIKE_BUFFER_FULL, 0).astype(jnp.int32)
         needed = jnp.maximum(needed, most)

@@ -6,17 +6,19 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from roughspike._constraints import Positive, Real, declare, parameter
 from roughspike._types import as_float, concrete
 from roughspike.currents.base import AbstractCurrent, as_current
-from roughspike.networks.event_form import EventForm, event_form
+from roughspike.networks.event_form import EventForm, Link, event_form, group_of
 from roughspike.networks.synapses import Synapses, as_synapses
 from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.neurons.threshold import is_hard
+from roughspike.paths.spikes import SpikeTrain
 
 
 class Recurrent(eqx.Module):
@@ -92,10 +94,18 @@ class Recurrent(eqx.Module):
         """The weights as they were given: a matrix, or those of the sparse connections."""
         return self.synapses.values
 
-    def as_event_sde(self) -> EventForm:
+    def as_event_sde(self, inputs: SpikeTrain | None = None, room: int = 4) -> EventForm:
         """The same network for `rs.solve`: slow, general, the ground truth that the engines are tested against.
 
-        Without delays, input spikes, or a current that changes in time.
+        A spike on its way is a time in the state, and its arrival an event.
+
+        **Arguments**
+
+        - `inputs`: input spikes of one run, times (channels, capacity).
+        - `room`: how many spikes of one neuron may be on their way at once; with one more the run is not finite.
+
+        **Raises** ValueError for a neuron other than an `rs.SLIF`, a current that changes in time, or one delay for
+        each sparse connection.
 
         >>> import jax.numpy as jnp, jax.random as jr, roughspike as rs
         >>> net = rs.Recurrent(rs.SLIF(mu=(15.0, 10.0)), weights=0.1 * jnp.ones((2, 2)), current=1.2)
@@ -104,11 +114,14 @@ class Recurrent(eqx.Module):
         >>> bool(sol.result.ok)
         True
         """
-        if self.delays is not None or isinstance(self.current, AbstractCurrent):
-            what = "delays" if self.delays is not None else "a current that changes in time"
-            raise ValueError(f"as_event_sde does not write {what}: an event SDE depends on its present state alone")
-        assert isinstance(self.neuron, SLIF)  # others have delays
-        return event_form(self.neuron, self.synapses.dense(), self.current, self.v0, self.i0)
+        group = group_of(self.neuron, self.current, self.v0, self.i0, self.num_neurons)
+        delays = self.delays
+        if delays is not None and delays.ndim == 2 and self.synapses.targets is not None:
+            raise ValueError("as_event_sde takes one delay per synapse of a matrix only: pass weights=synapses.dense()")
+        links = [Link(0, 0, self.synapses.dense(), delays)]
+        if inputs is not None and self.inputs is not None:
+            links.append(Link(-1, 0, self.inputs.dense(), None, jnp.asarray(inputs.times, self.weights.dtype)))
+        return event_form([group], links, room)
 
 
 def _longest(delays: jax.Array, max_delay: float | None) -> float:

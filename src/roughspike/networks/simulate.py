@@ -72,7 +72,8 @@ def simulate(
     - `forward_mode`: leave the derivative to JAX, which `jax.jvp` and `jax.jacfwd` need. Otherwise a hand-written
       adjoint serves `jax.grad` and `jax.vjp`: the same derivative, faster and in less memory.
     - `checkpoint`: keep only the states at about sqrt(steps) times and run the steps between them again in the backward
-      pass: the same numbers in memory that grows with sqrt(steps). Not with `trace` or `forward_mode`.
+      pass: the same numbers in memory that grows with sqrt(steps). For populations and layers; not with `trace` or
+      `forward_mode`.
     - `throw`: raise `SimulationError` if a sample ended badly (outside of `jit` only); otherwise look at `result`.
     - `mesh`: devices to share the samples out over (or the batch of inputs, where num_samples is no multiple of their
       number), `rs.parallel.mesh()`. Each has the noise that it has on one device, so the solution is the same.
@@ -148,8 +149,8 @@ def _engine(
         network = _as_layer(network)
     if isinstance(network, Population):
         return _population(network, inputs, key, options)
-    if options.checkpoint:
-        raise ValueError("checkpoint=True is for a Population: leave it out, a network has no checkpoints")
+    if options.checkpoint and isinstance(network, Recurrent):
+        raise ValueError("checkpoint=True is for an rs.Population or an rs.FeedForward: leave it out")
     if isinstance(options.driver, ExplicitEuler):
         raise ValueError("ExplicitEuler reproduces runs of a population: pass LinearDriver() or ParabolaDriver()")
     if isinstance(network, FeedForward):

@@ -246,6 +246,17 @@ def step(
     return Step(state, tuple(fractions), flags)
 
 
+def step_without_spike(co: Coefficients, static: Static, state: State, drive: tuple[jax.Array, jax.Array]) -> Step:
+    """`step` of neurons that do not spike in it, without noise; s >= 0 at its end shows those that do."""
+    middle = co.decay_half * state.v + co.kappa_half * state.i + drive[0]
+    end = co.decay * state.v + co.kappa * state.i + drive[1]
+    path = _Path(state.v, -3 * state.v + 4 * middle - end, 2 * state.v - 4 * middle + 2 * end)
+    hazard, _ = _hazard_before(co, static, path, middle, end, state.rest)
+    rest = None if state.rest is None else jnp.maximum(state.rest - static.h, 0.0)
+    after = State(end, co.decay_i * state.i, state.s + hazard.total, rest)
+    return Step(after, (), _flag(hazard.dips_below_zero, STEP_TOO_COARSE))
+
+
 class _Rest(NamedTuple):
     """What is known after some spikes of a step: v and s at its end, and which neurons spike once more before it."""
 

@@ -1,0 +1,64 @@
+"""Neurons that spike, taken by themselves: the step and its transpose are those of all neurons at once."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from coupled_tools import relative_gap
+from lane_tools import QUICK
+
+import roughspike as rs
+from roughspike.networks.few import over_few
+from roughspike.networks.kinds import Escape
+from roughspike.networks.step import State, coefficients, settings
+
+SHAPE, H = (30, 20), 0.05
+
+
+def test_every_lane_is_taken_once():
+    where = np.random.default_rng(0).random((7, 30)) < 0.3
+
+    @jax.jit
+    def count(where):
+        return over_few(where, 16, lambda some, n: some.add(n, some.place + 1), jnp.zeros(where.shape, jnp.int32))
+
+    expected = np.where(where, np.arange(210).reshape(where.shape) + 1, 0)
+    np.testing.assert_array_equal(count(where), expected)
+    assert not np.any(count(np.zeros_like(where))) and where.sum() > 3 * 16
+
+
+@pytest.mark.parametrize("lean", [True, False])
+def test_step_and_pull(lean):
+    rng = np.random.default_rng(1)
+    draw = lambda low, high: jnp.asarray(rng.uniform(low, high, SHAPE))  # noqa: E731
+    neuron = rs.SLIF(
+        (6.0, 5.0), ((0.25, 0.05), (0.1, 0.25)), v_reset=1.2, alpha=0.03, refractory=0.08, self_weight=-0.2
+    )
+    slots = 2 if lean else 1
+    static = settings(H, rs.LinearDriver(), neuron.reset.keep, slots, jnp.float64)
+    rest = jnp.maximum(draw(-0.3, 0.06), 0.0)
+    state = State(draw(0.2, 1.3), draw(0.0, 2.0), draw(-1.0, -1e-3), rest)
+    arrived, drive = (draw(-0.1, 0.1), draw(-0.1, 0.1)), (draw(0.0, 0.3), draw(0.0, 0.5))
+    normals = jnp.asarray(rng.standard_normal((2, *SHAPE)))
+    log_u, p = draw(-1.0, -0.01), State(*(draw(-1.0, 1.0) for _ in range(4)))
+    on_known = tuple(draw(-1.0, 1.0) for _ in range(slots))
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def both(co):
+        found = []
+        for room in (0, 24):
+            kind = Escape(static, room)
+            upcoming = lambda slot, some=None: log_u if some is None else log_u.reshape(-1)[some]  # noqa: E731
+            out = kind.step(co, state, arrived, drive, normals, upcoming, lean)
+            on = [jnp.where(x >= 0, g, 0.0) for x, g in zip(out.fractions, on_known, strict=True)]
+            found.append((out, kind.pull(co, out.kept, out.fractions, p, on, drive, normals, lean)))
+        return found
+
+    one, few = both(coefficients(neuron, H, rs.LinearDriver()))
+    assert (one[0].fractions[0] >= 0).sum() > 2 * 24
+    assert relative_gap(few[0], one[0]) < 1e-12
+    assert relative_gap(few[1], one[1]) < 1e-11
