@@ -62,7 +62,7 @@ def solved(net, inputs, key):
     grid = jnp.linspace(0.0, T1, STEPS * FINER + 1)
     path = rs.PiecewisePath(grid, jnp.pad(jnp.cumsum(fine, 0), ((1, 0), (0, 0))))
     start = form.start(jr.key(5))
-    run = {"driver": path, "key": key, "solver": diffrax.Bosh3(), "max_events": 64, "check": False}
+    run = {"driver": path, "key": key, "solver": diffrax.Bosh3(), "max_events": 192, "check": False}
     sol = rs.solve(form.sde, t0=0.0, t1=T1, dt=H / FINER, y0=start, **run)
     keys = jax.vmap(lambda m: jr.fold_in(uniform_key, m))(jnp.arange(8, dtype=jnp.int32))
     tiny = float(jnp.finfo(jnp.float64).tiny)

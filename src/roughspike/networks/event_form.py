@@ -22,6 +22,8 @@ from roughspike.paths.brownian import BrownianPath
 from roughspike.sde.hazard import HazardSDE, HazardState, hazard
 from roughspike.sde.problem import EventSDE
 
+_LONG_AGO = -1e30
+
 
 class Cells(NamedTuple):
     """State of all neurons.
@@ -29,7 +31,7 @@ class Cells(NamedTuple):
     - `v`, `i`: (neurons,).
     - `free`: 1 where the hazard is on; a refractory neuron has 0 and becomes free at the time `until`. Both (neurons,),
       or empty where no neuron is refractory.
-    - `due`: of each connection with a delay, when spikes on their way arrive, (pre, 1 or post, room); +inf: none.
+    - `due`: of each connection with a delay, when spikes on their way arrive, (pre, 1 or post, room); past: none.
     """
 
     v: jax.Array
@@ -180,7 +182,7 @@ class _Network(eqx.Module):
         local = neuron - self.starts()[link.source]
         mine = (local >= 0) & (local < pre)
         row = waiting[jnp.clip(local, 0, pre - 1)]
-        idle = ~((row > t) & (row < jnp.inf))
+        idle = row <= t
         slot = jnp.arange(row.shape[1], dtype=jnp.int32)[None] == jnp.argmax(idle, axis=1).astype(jnp.int32)[:, None]
         delays = jnp.broadcast_to(_wide(link), waiting.shape[:2])[jnp.clip(local, 0, pre - 1)]
         new = jnp.where(slot & mine, t + delays[:, None], row)
@@ -190,7 +192,7 @@ class _Network(eqx.Module):
     def events(self, t: Any, y: Cells, args: Any) -> jax.Array:
         """t - until, t - due, v - v_th."""
         del args
-        arrivals = [jnp.where(d < jnp.inf, t - jnp.where(d < jnp.inf, d, 0.0), -1.0).ravel() for d in y.due]
+        arrivals = [(t - d).ravel() for d in y.due]
         starts = self.starts()
         above = [y.v[starts[k] : starts[k + 1]] - self.groups[k].neuron.escape.v_th for k in self.hard()]
         return jnp.concatenate([t - y.until, *arrivals, *above])
@@ -275,8 +277,9 @@ def _due(link: Link, room: int, dtype: Any) -> jax.Array:
     """When spikes on their way at the start arrive."""
     wide = jnp.zeros((1, 1), dtype) if link.delays is None else _wide(link)
     if link.times is None:
-        return jnp.full((link.weights.shape[0], wide.shape[1], room), jnp.inf, dtype)
-    return link.times[:, None, :] + wide[:, :, None]
+        return jnp.full((link.weights.shape[0], wide.shape[1], room), _LONG_AGO, dtype)
+    there = jnp.isfinite(link.times)[:, None, :]
+    return jnp.where(there, jnp.where(there, link.times[:, None, :], 0.0) + wide[:, :, None], _LONG_AGO)
 
 
 def _wide(link: Link) -> jax.Array:

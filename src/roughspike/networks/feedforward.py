@@ -140,7 +140,7 @@ class FeedForward(eqx.Module):
         >>> form = net.as_event_sde(rs.SpikeTrain(np.array([[1e-3, 7e-3]]), t1=0.03))
         >>> sol = rs.solve(form.sde, t0=0.0, t1=0.03, dt=1e-3, y0=form.start(jr.key(0)))
         >>> [int((sol.event_kinds == kind).sum()) for kind in form.spike_kinds]
-        [2, 3]
+        [3, 3]
         """
         groups = [group_of(x.neuron, x.current, x.v0, x.i0, x.num_neurons) for x in self.layers]
         times = None if inputs is None else jnp.asarray(inputs.times, self.layers[0].v0.dtype)
