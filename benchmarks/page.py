@@ -12,6 +12,23 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "how-fast.md"
+LAYERED_MEMORY = """\
+`checkpoint=True` runs blocks of about sqrt(steps) steps again in the backward pass. 5-120-3, batch of 150:
+
+{table}
+
+"""
+PEERS = """\
+## Libraries of exact event-based gradients
+
+5-120-3 with hard thresholds and one spike per neuron, loss and gradient for a batch of 150, on the same weights and
+inputs, all in one process ({machine}; `benchmarks/peers.py`). jaxsnn runs EventProp from event to event; its room
+for events is fixed, and one that is too small changes loss and gradient without a word. eventax integrates by Euler
+with our step. Neither has noise.
+
+{table}
+
+"""
 _SHOWN = {
     "layered": ("inputs", "neurons", "spikes", "steps", "samples"),
     "ordered": ("neurons", "steps", "samples"),
@@ -66,20 +83,7 @@ Exact input spikes take two numbers per spike, that is two products with the inp
 Where they are few, each is delivered by itself in place of both products: the input layer of 700 channels then costs
 less than the surrogate's.
 
-`checkpoint=True` runs blocks of about sqrt(steps) steps again in the backward pass: 5-120-3, batch of 150,
-
-{layered_memory}
-
-## Libraries of exact event-based gradients
-
-5-120-3 with hard thresholds and one spike per neuron, loss and gradient for a batch of 150, on the same weights and
-inputs, all in one process ({peers_machine}; `benchmarks/peers.py`). jaxsnn runs EventProp from event to event; its room
-for events is fixed, and one that is too small changes loss and gradient without a word. eventax integrates by Euler
-with our step. Neither has noise.
-
-{peers}
-
-## How cost grows
+{layered_memory}{peers}## How cost grows
 
 One quantity is changed at a time, the others stay ({growth_base}).
 CPU time of a loss and its gradient in all weights, {growth_machine}; all of an engine in one process. Spikes are, for
@@ -134,7 +138,7 @@ def main() -> None:
 def page() -> str:
     """The page as the results on disk give it."""
     fig1, lanes, events, kernel = (_read(name) for name in ("fig1_speed", "lanes", "event_sdes", "signature_kernel"))
-    layered, growth, peers = _read("layered"), _read("growth"), _read("peers")
+    layered, growth = _read("layered"), _read("growth")
     ms, first, early = fig1["cpu_ms"], fig1["first_call_s"], fig1["cpu_ms_at_start_of_training"]
     published = early["published: signature of depth 3, gradient"]
     ours = early["ours: signature of depth 3, gradient"]
@@ -152,18 +156,12 @@ def page() -> str:
         ),
         layered_machine=_machine(layered["machine"]),
         layered=_layered(layered["rows"]),
-        layered_memory=_table(
-            ("steps", "MB", "MB, `checkpoint=True`"),
-            [(steps, _number(plain), _number(blocks)) for steps, (plain, blocks) in layered["memory_mb"].items()],
-        ),
-        peers_machine=_machine(peers["machine"]),
-        peers=_table(
-            ("", "CPU ms", "compile, CPU s", "loss"),
-            [(n, _number(r["ms"]), _number(r["compile_s"]), f"{r['loss']:.4f}") for n, r in peers["rows"].items()],
-        ),
+        layered_memory=_layered_memory(layered),
+        peers=_peers(),
         growth_base="; ".join(
             f"{engine}: " + ", ".join(f"{x:g} {name}" for name, x in base.items() if x and name in _SHOWN[engine])
             for engine, base in growth["base"].items()
+            if any(r["engine"] == engine for r in growth["growth"])
         ),
         growth_machine=_machine(growth["machine"]),
         growth=_growth(_growth_rows()),
@@ -203,6 +201,25 @@ def _layered(tasks: dict[str, list[dict[str, Any]]]) -> str:
             cells = (r["ms"], r["ratio"], r["temp_mb"], r["compile_s"])
             lines.append((task, r["name"].split(",")[0] if r is fastest else r["name"], *map(_number, cells)))
     return _table(("network", "", "CPU ms", "times", "MB", "compile, CPU s"), lines)
+
+
+def _layered_memory(layered: dict[str, Any]) -> str:
+    """Empty if it was not measured."""
+    if "memory_mb" not in layered:
+        return ""
+    head = ("steps", "MB", "MB, `checkpoint=True`")
+    rows = [(steps, _number(plain), _number(blocks)) for steps, (plain, blocks) in layered["memory_mb"].items()]
+    return LAYERED_MEMORY.format(table=_table(head, rows))
+
+
+def _peers() -> str:
+    """Empty if it was not measured: the libraries are no dependency."""
+    if not (RESULTS / "peers.json").exists():
+        return ""
+    found = _read("peers")
+    rows = [(n, _number(r["ms"]), _number(r["compile_s"]), f"{r['loss']:.4f}") for n, r in found["rows"].items()]
+    table = _table(("", "CPU ms", "compile, CPU s", "loss"), rows)
+    return PEERS.format(table=table, machine=_machine(found["machine"]))
 
 
 def _growth_rows() -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -48,9 +48,9 @@ def delayed():
 def layered():
     """A hard threshold at once, then escape rates and all noises behind axonal delays, and a readout."""
     cells = [rs.LIF(1 / 6, 1 / 5, v_reset=0.9), rs.SLIF(**NOISY), rs.Readout(1 / 6, 1 / 4)]
-    weights = [jnp.array([[3.0, 2.6, 1.9], [2.2, 3.1, 2.9]]), jnp.asarray(WEIGHTS[:, :2]), jnp.ones((2, 1))]
+    weights = [jnp.array([[1.4, 1.1, 0.9], [0.7, 1.3, 1.2]]), jnp.asarray(WEIGHTS[:, :2]), jnp.ones((2, 1))]
     delays = [None, jnp.array([0.043, 0.11, 0.077]), None]
-    return rs.FeedForward([2, 3, 2, 1], cells, weights=weights, delays=delays, current=[1.1, 1.7, 0.0], v0=0.5)
+    return rs.FeedForward([2, 3, 2, 1], cells, weights=weights, delays=delays, current=[0.7, 1.9, 0.0], v0=0.5)
 
 
 def solved(net, inputs, key):
