@@ -224,6 +224,7 @@ class _Run:
             noise_key, threshold_key = jax.random.split(key)
             log_u = draw_log_uniforms(threshold_key, (options.capacity + 1, neurons, 1), dtype)[..., 0]
         first = None if log_u is None else log_u[0]
+        options = options._replace(forward_mode=True)  # one lane a neuron: all at once
         return cell(layer.neuron, options, slots, halves, full(layer.v0), full(layer.i0), first), noise_key, log_u
 
     def first(self) -> _Carry:
