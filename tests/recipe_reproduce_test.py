@@ -172,6 +172,9 @@ def test_training_finds_the_current(settings, fig1, tmp_path):
         # 32 samples fix c to 0.09 / sqrt(32) = 0.016; 60 steps of training add little
         assert np.all(np.abs(np.array(row["c"]) - 1.5) < 0.1), row["c"]
         assert np.all(np.array(row["error"]) < 0.3)  # 4 at the start
+        errors = np.array(row["error_curve"])
+        assert errors.shape == (60, 2) and np.all(errors[0] > 1)
+        np.testing.assert_allclose(errors[-10:].mean(axis=0), row["error"], atol=1e-4)
     outcome = fig1.show(settings, rows)
     assert outcome.figures["figure"].count("<path") > 4 and outcome.verdicts[0].met is None
     assert outcome.table[0]["loss"] == "signature" and outcome.table[0][""] == "not compared"

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from lane_tools import fig1
 from scipy.integrate import solve_ivp
+from scipy.linalg import expm, solve_continuous_lyapunov
 from scipy.stats import kstest, poisson
 
 import roughspike as rs
+from roughspike.networks.step import coefficients
 
 
 def test_a_constant_potential_gives_a_poisson_process():
@@ -82,6 +84,28 @@ def test_moments_of_the_potential():
     transfer = np.exp(-6.0 * 0.2), 6.0 * (np.exp(-3.0 * 0.2) - np.exp(-6.0 * 0.2)) / 3.0
     expected = transfer[0] * exact[2, 10] + transfer[1] * exact[3, 10]
     np.testing.assert_allclose(lag, expected, atol=4.5 * spread[20] * spread[10] / np.sqrt(20_000))
+
+
+@pytest.mark.parametrize(("driver", "order"), [(rs.LinearDriver, 2), (rs.ParabolaDriver, 4), (rs.ExplicitEuler, 1)])
+def test_the_covariance_of_potential_and_current_has_the_order_of_the_driver(driver, order):
+    """Var v, Cov(v, i), Var i after 0.6, from the coefficients of the step, against the Lyapunov equation."""
+    sigma = np.array([[0.3, -0.2], [0.4, 0.5]])
+    neuron = rs.SLIF(mu=(6.0, 3.0), sigma=sigma)
+    flow, end = np.array([[-6.0, 6.0], [0.0, -3.0]]), 0.6
+    stationary = solve_continuous_lyapunov(flow, -sigma @ sigma.T)
+    exact = stationary - expm(end * flow) @ stationary @ expm(end * flow).T
+
+    def errors(steps):
+        co = coefficients(neuron, end / steps, driver())
+        onward = np.array([[co.decay, co.kappa], [0.0, co.decay_i]], float)
+        noise = np.array([[on_v, 0.0 if on_i is None else on_i] for _, on_v, on_i in co.noise], float).T
+        found = np.zeros((2, 2))
+        for _ in range(steps):
+            found = onward @ found @ onward.T + noise @ noise.T
+        return np.abs(found / exact - 1)
+
+    coarse, fine = errors(15), errors(60)
+    np.testing.assert_allclose(np.log(coarse / fine) / np.log(4), order, atol=0.1)
 
 
 def test_the_refractory_period_is_respected():

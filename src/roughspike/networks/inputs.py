@@ -10,6 +10,7 @@ import numpy as np
 
 from roughspike._types import as_float, concrete, is_concrete
 from roughspike.paths.spikes import SpikeTrain, unchecked
+from roughspike.paths.uniform import open_uniform
 
 
 def poisson_spikes(
@@ -48,8 +49,7 @@ def poisson_spikes(
         max_spikes = int(mean + 6 * np.sqrt(mean)) + 4
     if batch is not None and rates.ndim == 1:
         rates = jnp.broadcast_to(rates, (batch, rates.shape[0]))
-    tiny = float(jnp.finfo(rates.dtype).tiny)
-    waits = -jnp.log(jax.random.uniform(key, (*rates.shape, max_spikes), rates.dtype, minval=tiny))
+    waits = -jnp.log(open_uniform(key, (*rates.shape, max_spikes), rates.dtype))
     fires = rates[..., None] > 0
     times = jnp.cumsum(waits, axis=-1) / jnp.where(fires, rates[..., None], 1.0)
     return unchecked(jnp.where(fires & (times < t1 - t0), t0 + times, jnp.inf), t0, t1)

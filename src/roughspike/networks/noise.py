@@ -19,6 +19,7 @@ from jaxtyping import Array, Int
 from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
+from roughspike.paths.uniform import least_uniform
 
 CHUNK = 32  # steps whose normals come from one key; even, so that halves are whole steps
 _MOST_COUNTERS = 2**32
@@ -56,12 +57,11 @@ def draw_normals(key: Key, first: Any, steps: int, shape: tuple[int, ...], dtype
 
 
 def draw_log_uniforms(key: Key, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Logarithms of uniforms (intervals, neurons, samples).
+    """Logarithms of uniforms (intervals, neurons, samples), those of `open_uniform`.
 
     Interval m has a key of its own, so a larger buffer repeats the same run.
     """
-    tiny = float(jnp.finfo(dtype).tiny)
-    draw = lambda k: _uniforms(k, shape[1:], dtype, tiny, 1.0)  # noqa: E731
+    draw = lambda k: _uniforms(k, shape[1:], dtype, least_uniform(dtype), 1.0)  # noqa: E731
     return jnp.log(_over_keys(draw, key, jnp.arange(shape[0])))
 
 

@@ -20,4 +20,9 @@ def open_uniform(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     >>> bool((u >= 2.0**-24).all() & (u < 1).all())
     True
     """
-    return jax.random.uniform(key, shape, dtype, minval=float(jnp.finfo(dtype).eps) / 2)
+    return jax.random.uniform(key, shape, dtype, minval=least_uniform(dtype))
+
+
+def least_uniform(dtype: Any) -> float:
+    """The smallest number that `open_uniform` returns: half the resolution of `dtype`."""
+    return float(jnp.finfo(dtype).eps) / 2

@@ -36,40 +36,54 @@ def line(experiment: Experiment, row: Row, met: bool | None) -> dict[str, str]:
 
 
 def figure(experiment: Experiment, rows: list[Row]) -> str:
-    """c against the optimiser's step, one panel per method, loss and noise, one colour per sample size."""
+    """c, and below it the held-out error, against the optimiser's step: one column per loss and noise, two lines of
+    panels per method, one colour per sample size, one curve per seed.
+    """
     groups = list(dict.fromkeys((s["method"], s["loss"], s["sigma"]) for s in rows))
     across = 4
-    left, gap, top, width, height = 64.0, 46.0, 66.0, 184.0, 150.0
+    left, gap, top, width, height = 64.0, 46.0, 66.0, 184.0, (150.0, 110.0)
     high = max([experiment.current + 0.25, *(float(np.nanmax(s["curve"])) + 0.02 for s in rows)])
+    both = sum(height) + 84 + 70
     panels = []
     for k, group in enumerate(groups):
         mine = [s for s in rows if (s["method"], s["loss"], s["sigma"]) == group]
-        where = left + (k % across) * (width + gap), top + (k // across) * (height + 84)
-        panels.append(_panel(experiment, mine, where, (width, height), high, first=k % across == 0))
+        x, y, first = left + (k % across) * (width + gap), top + (k // across) * both, k % across == 0
+        panels.append(_current(experiment, mine, (x, y, width, height[0]), high, first))
+        panels.append(_error(experiment, mine, (x, y + height[0] + 58, width, height[1]), first))
     colours = dict(zip(experiment.sample_sizes, COLOURS, strict=False))
     entries = [(f"n = {n}", colour, "line") for n, colour in colours.items()]
     extra = legend(left, 20.0, [*entries, (f"truth, c = {experiment.current:g}", MUTED, "dash")])
-    bottom = top + math.ceil(len(groups) / across) * (height + 84)
-    return drawing(FULL, bottom, "c during training", panels, extra)
+    bottom = top + math.ceil(len(groups) / across) * both
+    return drawing(FULL, bottom, "c and the held-out error during training", panels, extra)
 
 
-def _panel(
-    experiment: Experiment,
-    rows: list[Row],
-    where: tuple[float, float],
-    size: tuple[float, float],
-    high: float,
-    first: bool,
+def _current(
+    experiment: Experiment, rows: list[Row], where: tuple[float, float, float, float], high: float, first: bool
 ) -> Panel:
     steps = max(len(s["curve"]) for s in rows)
-    panel = Panel(*where, *size, (0.0, float(steps)), (experiment.start - 0.05, high))
+    panel = Panel(*where, (0.0, float(steps)), (experiment.start - 0.05, high))
     panel.level(experiment.current)
     for s in rows:
-        colour = COLOURS[experiment.sample_sizes.index(s["samples"]) % len(COLOURS)]
-        at = np.arange(1, len(s["curve"]) + 1)
         for curve in np.asarray(s["curve"]).T:
-            panel.line(at, curve, colour, width=1.1, opacity=0.75)
-    panel.x_axis("Optimiser step", about=4)
+            panel.line(np.arange(1, len(curve) + 1), curve, _colour(experiment, s), width=1.1, opacity=0.75)
+    panel.x_axis("", about=4)
     panel.y_axis("c" if first else "", grid=True)
     panel.note(0, -10, f"{rows[0]['method']}, {rows[0]['loss']}, s = {rows[0]['sigma']:g}")
     return panel
+
+
+def _error(experiment: Experiment, rows: list[Row], where: tuple[float, float, float, float], first: bool) -> Panel:
+    """The error on a logarithmic axis; a point is the mean over some steps."""
+    steps = max(len(s["curve"]) for s in rows)
+    panel = Panel(*where, (0.0, float(steps)), (math.log10(0.004), math.log10(8.0)))
+    for s in rows:
+        for curve in np.asarray(s["error_curve"]).T:
+            at = (np.arange(len(curve)) + 0.5) * len(s["curve"]) / len(curve)
+            panel.line(at, np.log10(np.maximum(curve, 1e-6)), _colour(experiment, s), width=1.1, opacity=0.75)
+    panel.x_axis("Optimiser step", about=4)
+    panel.y_axis("Held-out error" if first else "", at=[(-2, "0.01"), (-1, "0.1"), (0, "1")], grid=True)
+    return panel
+
+
+def _colour(experiment: Experiment, row: Row) -> str:
+    return COLOURS[experiment.sample_sizes.index(row["samples"]) % len(COLOURS)]
