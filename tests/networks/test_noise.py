@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from roughspike.networks.noise import CHUNK, draw_normals
+from roughspike.networks.noise import CHUNK, Part, draw_log_uniforms, draw_normals
+from roughspike.paths.uniform import open_uniform
 
 
 def test_normals_in_single_precision_are_independent_standard_normals():
@@ -32,3 +33,13 @@ def test_another_generator_is_respected():
     key = jr.key(1, impl="rbg")
     found = draw_normals(key, 0, CHUNK, (4,), jnp.float32)
     np.testing.assert_array_equal(found, jr.normal(jr.fold_in(key, 0), (CHUNK, 4), jnp.float32))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_thresholds_are_logarithms_of_uniforms_that_are_never_0(dtype):
+    """Whole or in parts. A uniform is at least half the resolution: no waiting time is longer than about 17 or 37."""
+    found = draw_log_uniforms(jr.key(3), (3, 2, 5), dtype)
+    for m in range(3):
+        np.testing.assert_array_equal(found[m], jnp.log(open_uniform(jr.fold_in(jr.key(3), m), (2, 5), dtype)))
+    part = draw_log_uniforms(Part(jr.key(3), jnp.array([1, 4]), 5), (3, 2, 2), dtype)
+    np.testing.assert_array_equal(part, found[..., jnp.array([1, 4])])
