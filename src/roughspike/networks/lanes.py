@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from roughspike.networks.adjoint import scan_with_adjoint
 from roughspike.networks.blocks import Blocked, Blocks, run_in_blocks
+from roughspike.networks.light import light_unless_differentiated
 from roughspike.networks.noise import Key, Part, draw_log_uniforms, draw_normals, is_threefry, normals_per_step, split
 from roughspike.networks.scan import Scanned, scan_steps
 from roughspike.networks.step import Coefficients, State, Static, coefficients, driven
@@ -17,7 +18,8 @@ from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
 
-_LANES = 32768  # neurons times samples that are run at once
+_LANES = 32768  # neurons times samples that are run at once if they are differentiated
+_SMALL = 4096  # and if they are not
 
 
 class Noise(NamedTuple):
@@ -100,10 +102,35 @@ def simulate_samples(
 ) -> Lanes:
     """Draw the noise of some samples and run them; `size`: steps, neurons, samples, capacity.
 
-    More than `_LANES` lanes are run in blocks of samples, one after the other, so that a forward run of any size needs
-    the memory of one block. Smaller blocks would gain nothing: their backward pass copies what it keeps.
+    Many lanes are run in blocks of samples, one after the other, so that a forward run of any size needs the memory of
+    one block and stays in the processor's cache. A run that is differentiated keeps something of every lane anyway, and
+    a small block would copy it, so its blocks are large.
     """
+    modes = trace, forward_mode, checkpoint
+
+    def run(given: tuple[SLIF, jax.Array, LaneStart], key: Key, most: int) -> Lanes:
+        return _run_blocks(given, static, key, size, modes, most)
+
+    given = neuron, current, start
+    small = isinstance(key, Part) or is_threefry(key)  # the noise of a block does not depend on its size
+    if forward_mode or checkpoint or not small or size[1] * size[2] <= _SMALL:
+        return run(given, key, _LANES)
+    light, whole = (lambda given, key, most=most: run(given, key, most) for most in (_SMALL, _LANES))
+    return light_unless_differentiated(light, whole)(given, key)
+
+
+def _run_blocks(
+    given: tuple[SLIF, jax.Array, LaneStart],
+    static: Static,
+    key: Key,
+    size: tuple[int, int, int, int],
+    modes: tuple[bool, bool, bool],
+    most: int,
+) -> Lanes:
+    """At most so many lanes at once."""
+    neuron, current, start = given
     steps, neurons, samples, capacity = size
+    trace, forward_mode, checkpoint = modes
 
     def some(key: Key, samples: int) -> Lanes:
         size = (steps, neurons, samples, capacity)
@@ -114,7 +141,7 @@ def simulate_samples(
         times, counts = gather_times(run.fractions, run.counts, capacity, 0.0, static.h)
         return Lanes(times, counts, run.flags, run.threshold, run.open, run.membrane)
 
-    blocks = min(samples, -(-neurons * samples // _LANES))
+    blocks = min(samples, -(-neurons * samples // most))
     if blocks == 1:
         return some(key, samples)
     each = -(-samples // blocks)
