@@ -173,7 +173,7 @@ def page() -> str:
         kernel_machine=_machine(kernel["machine"]),
         kernel=_table(
             ("", "CPU s", "largest relative error"),
-            [(r["name"], _number(r["cpu_s"]), _number(r.get("error"))) for r in kernel["rows"]],
+            [(r["name"], _number(r["cpu_s"]), _number(r.get("error"))) for r in kernel["rows"] if "cpu_s" in r],
         ),
     )
 

@@ -98,16 +98,17 @@ def losses(table: Table) -> None:
             x, y = trains(0, 64, 50), trains(1, 64, 50)
             times, size = jnp.asarray(x.times), jnp.asarray(0.25)
 
-            def loss(times, size, y=y, orders=orders):
+            def loss(times, size=0.25, y=y, orders=orders):
                 kernel = rs.SignatureKernel(jump_size=size, orders=orders)
                 return rs.signature_mmd(rs.SpikeTrain(times), y, kernel=kernel)
 
-            for name, run in (
-                ("MMD", jax.jit(loss)),
-                ("MMD and gradient", jax.jit(jax.value_and_grad(loss))),
-                ("MMD and gradient, jump size too", jax.jit(jax.value_and_grad(loss, (0, 1)))),
-            ):
-                table.add(f"roughspike {kind}, {name}", lambda run=run, a=(times, size): run(*a))
+            value = jax.jit(loss)
+            table.add(f"roughspike {kind}, MMD", lambda run=value, t=times: run(t))
+            slope = jax.jit(jax.value_and_grad(loss))
+            table.add(f"roughspike {kind}, MMD and gradient", lambda run=slope, t=times: run(t))
+            slope = jax.jit(jax.value_and_grad(loss, (0, 1)))
+            name = f"roughspike {kind}, MMD and gradient, jump size too"
+            table.add(name, lambda run=slope, t=times, size=size: run(t, size))
     if pysiglib is not None:
         with jax.enable_x64(True):
             a, b = (jnp.asarray(rs.marcus_lift(t, jump=0.25))[:, :102] for t in (x, y))
