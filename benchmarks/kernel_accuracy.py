@@ -7,12 +7,15 @@ overflow there), against pysiglib's polynomials of order 12 on lifts whose jumps
 the estimate and whether the result calls itself right. Then the other oracles, each where it applies: silent trains
 I0(2 alpha T), straight lines I0(2 sqrt <x, y>), truncated signatures of depth 12 to 18, marks against pysiglib.
 
+Places that the file of results has are kept: delete it to measure anew.
+
     python benchmarks/kernel_accuracy.py
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import jax
@@ -85,27 +88,34 @@ def worst(values: Any, expected: Any) -> float:
     return float(np.max(np.abs(np.asarray(values, float) / np.asarray(expected, float) - 1)))
 
 
-def grid() -> list[dict[str, Any]]:
-    """A row per place and kind."""
-    rows = []
-    for spikes, neurons, (jump, weight) in itertools.product(SPIKES, NEURONS, SIZES):
-        place = {"spikes": spikes, "neurons": neurons, "jump_size": jump, "time_weight": weight}
-        size, scale = single(jump), single(weight)
-        x, y = sets(spikes, neurons)
-        with jax.enable_x64(True):
-            exact = polynomials(x, y, scale, size)
-            own = [
-                np.array([polynomials(z[k : k + 1], z[k : k + 1], scale, size)[0, 0] for k in range(3)]) for z in (x, y)
-            ]
-        for kind, (x64, options) in KINDS.items():
-            with jax.enable_x64(x64):
-                kernel = rs.SignatureKernel(jump_size=size, time_weight=scale, **options)
-                found = kernel.solve(*(rs.SpikeTrain(z.times.astype(float if x64 else np.float32)) for z in (x, y)))
-                expected = exact if x64 else exact / np.sqrt(np.outer(*own))
-                row = place | {"kind": kind, "error": worst(found.values, expected)}
-                rows.append(row | {"estimate": float(found.error), "ok": bool(found.ok)})
-                print(rows[-1], flush=True)
+def place_rows(spikes: int, neurons: int, jump: float, weight: float) -> list[dict[str, Any]]:
+    """A row per kind for one place."""
+    place = {"spikes": spikes, "neurons": neurons, "jump_size": jump, "time_weight": weight}
+    size, scale, rows = single(jump), single(weight), []
+    x, y = sets(spikes, neurons)
+    with jax.enable_x64(True):
+        exact = polynomials(x, y, scale, size)
+        own = [np.array([polynomials(z[k : k + 1], z[k : k + 1], scale, size)[0, 0] for k in range(3)]) for z in (x, y)]
+    for kind, (x64, options) in KINDS.items():
+        with jax.enable_x64(x64):
+            kernel = rs.SignatureKernel(jump_size=size, time_weight=scale, **options)
+            found = kernel.solve(*(rs.SpikeTrain(z.times.astype(float if x64 else np.float32)) for z in (x, y)))
+            expected = exact if x64 else exact / np.sqrt(np.outer(*own))
+            row = place | {"kind": kind, "error": worst(found.values, expected)}
+            rows.append(row | {"estimate": float(found.error), "ok": bool(found.ok)})
+            print(rows[-1], flush=True)
     return rows
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The worst place of each kind and count."""
+    table = []
+    for kind, spikes in itertools.product(KINDS, SPIKES):
+        some = [row for row in rows if row["kind"] == kind and row["spikes"] == spikes]
+        row = {"kind": kind, "target": TARGETS[kind], "spikes": spikes, "places": len(some)}
+        row["error"] = max((r["error"] for r in some), default=None)
+        table.append(row | {"called_right": sum(r["ok"] for r in some)})
+    return table
 
 
 def oracles() -> list[dict[str, Any]]:
@@ -148,21 +158,16 @@ def oracles() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    rows, others = grid(), oracles()
-    table = []
-    for kind, spikes in itertools.product(KINDS, SPIKES):
-        some = [row for row in rows if row["kind"] == kind and row["spikes"] == spikes]
-        right = [row["error"] for row in some if row["ok"]]
-        summary = {
-            "kind": kind,
-            "target": TARGETS[kind],
-            "spikes": spikes,
-            "places": len(some),
-            "error": max(row["error"] for row in some),
-        }
-        table.append(summary | {"called_right": len(right), "error_of_these": max(right, default=None)})
-        print(table[-1])
-    measure.write("kernel_accuracy", {"machine": measure.machine(), "table": table, "oracles": others, "grid": rows})
+    path = measure.RESULTS / "kernel_accuracy.json"
+    result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"grid": [], "oracles": []}
+    rows, others = result["grid"], result["oracles"] or oracles()
+    for spikes, neurons, (jump, weight) in itertools.product(SPIKES, NEURONS, SIZES):
+        place = {"spikes": spikes, "neurons": neurons, "jump_size": jump, "time_weight": weight}
+        if not any(place.items() <= row.items() for row in rows):
+            rows += place_rows(**{"jump": jump, "weight": weight, "spikes": spikes, "neurons": neurons})
+        new = {"machine": measure.machine(), "table": summary(rows), "oracles": others, "grid": rows}
+        measure.write("kernel_accuracy", new)
+    print(*summary(rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def choose(extent: Extent, tol: float) -> tuple[Orders, float]:
         times = [(p, float(estimated_error(extent, Orders(p, _JUMP[0], pieces))[0])) for p in _TIME]
         # a share for each: the estimate for jumps may be low by half where a train of one spike meets one of hundreds
         for (time, first), (jump, second) in itertools.product(times, jumps):
-            if first < 0.6 * tol and second < 0.3 * tol and (cost := pieces**2 * (time**2 + jump**2 + 20)) < least:
+            if first < 0.65 * tol and second < 0.3 * tol and (cost := pieces**2 * (time**2 + jump**2 + 20)) < least:
                 best, least = Orders(time, jump, pieces), cost
     return best, float(sum(estimated_error(extent, best)))
 
