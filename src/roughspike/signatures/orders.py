@@ -29,7 +29,7 @@ import numpy as np
 from roughspike._types import is_concrete
 from roughspike.signatures.sweep import Orders
 
-_TIME, _JUMP, _PIECES = (3, 4, 5, 6, 8, 10, 12), (4, 5, 6, 8, 10, 12, 16, 20), (1, 2, 4, 8, 16)
+_TIME, _JUMP, _PIECES = (3, 4, 5, 6, 8, 10, 12), (4, 5, 6, 8, 10, 12, 16, 20), (1, 2, 4, 8, 16, 32)
 _LADDERS = {True: (Orders(3, 5), Orders(6, 10, 4)), False: (Orders(5, 7), Orders(8, 14, 4))}
 _GENERAL = (4, 5, 6, 8, 10, 12, 16)
 
