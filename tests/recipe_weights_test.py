@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import roughspike as rs
-from roughspike.recipe.published import digits, digits_data
-from roughspike.recipe.published.holberg2024_fig2_likelihood import _derivatives, layer_of, newton
+from roughspike.recipe.published import digits, digits_data, firing_rates
+from roughspike.recipe.published.holberg2024_fig2_likelihood import _blocks, _derivatives, layer_of, newton
 from roughspike.recipe.published.holberg2024_fig2_model import _expected_signature, _steps, signature_loss
 from roughspike.recipe.reproduce_context import Context
 from roughspike.recipe.reproduce_page import svg
@@ -46,12 +46,24 @@ def test_newton_ends_at_the_maximum():
     layer = layer_of(settings, trains(80, 2, 3), trains(80, 2, 4))
     start = np.full((2, 2), 0.5)
     curve = newton(settings, layer, start, 80, shrink=False)
-    slope, curvature = _derivatives(settings, layer, curve.weights[-1], 80)
-    first, _ = _derivatives(settings, layer, start, 80)
+    slope, curvature = _derivatives(layer, _blocks(layer, 80, 40), curve.weights[-1])
+    first, _ = _derivatives(layer, _blocks(layer, 80, 40), start)
+    assert curve.megabytes > 0
     assert np.abs(slope).max() < 0.05 and np.abs(slope).max() < 1e-3 * np.abs(first).max()
     assert np.linalg.eigvalsh(curvature).min() > 0
     shrunk = newton(settings, layer, start, 80, shrink=True).weights[-1]
     assert np.ptp(shrunk) < np.ptp(curve.weights[-1])
+
+
+def test_data_of_a_flagged_simulation_are_refused():
+    settings = load_recipe("firing-rates").settings
+    settings = settings | {
+        "trials": 2,
+        "grid": {"t1": 0.4, "dt": 0.2},
+        "neuron": settings["neuron"] | {"mu": [5.0, 4.0]},
+    }
+    with pytest.raises(RuntimeError, match="simulation of the data failed: make dt smaller"):
+        firing_rates._task(settings | {"teacher": 60.0}, 0)
 
 
 def test_digits_from_spike_times_to_table_and_figure(tmp_path):
@@ -67,6 +79,8 @@ def test_digits_from_spike_times_to_table_and_figure(tmp_path):
     assert all(0 <= row["test"] <= 100 and len(row["image"]) == 8 for row in context.rows.values())
     outcome = digits.show(settings, context.rows)
     assert [line["gradient"] for line in outcome.table] == ["exact", "surrogate"]
+    drawn, row = outcome.figures["digits"].axes[0].lines[0], context.rows["exact-seed0"]
+    np.testing.assert_allclose(drawn.get_ydata(), [point[4] for point in row["curve"]])
     assert svg(outcome.figures["digits"]).startswith("<?xml")
 
 

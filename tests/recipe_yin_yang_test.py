@@ -52,12 +52,13 @@ def test_a_tiny_run_of_the_deterministic_recipe(few, tmp_path):
 @pytest.mark.slow
 def test_a_tiny_run_of_the_noisy_recipe(few, tmp_path):
     settings = tiny("yin-yang-noise", sizes=[5, 6, 3], dt=6e-3)
-    settings["levels"] = {"broad": settings["levels"]["broad"]}
+    settings |= {"levels": {"escape": settings["levels"]["escape"]}, "judge_dt": 3e-3}
     settings["methods"] = {"surrogate": settings["methods"]["surrogate"] | {"epochs": [1]}}
     yin_yang_noise.run(settings, Context(tmp_path, [0], shown=False))
     rows = Context(tmp_path, [0]).rows
     assert set(rows) == {"surrogate-without-epochs1-seed0"}
-    assert 0 <= rows["surrogate-without-epochs1-seed0"]["under"]["broad"] <= 100
+    row = rows["surrogate-without-epochs1-seed0"]
+    assert 0 <= row["under"]["escape"] <= 100 and 0 <= row["judged"]["escape"] <= 100
     outcome = yin_yang_noise.show(settings | {"expected": []}, rows)
     assert [line["trained"] for line in outcome.table] == ["surrogate, without noise"]
 

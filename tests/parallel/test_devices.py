@@ -61,6 +61,21 @@ def test_pairs_of_samples_meet_across_devices(found):
         np.testing.assert_allclose(found[f"four:{name}"], found[f"one:{name}"], rtol=1e-4, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["particles", "trials", "bound", "ordered", "delayed"])
+def test_objectives_and_recurrent_networks(found, what):
+    assert np.abs(found[f"one:{what}:gradient"]).max() > 1e-3
+    scale = np.abs(found[f"one:{what}:gradient"]).max()
+    np.testing.assert_allclose(found[f"four:{what}:value"], found[f"one:{what}:value"], rtol=2e-5)
+    np.testing.assert_allclose(
+        found[f"four:{what}:gradient"], found[f"one:{what}:gradient"], rtol=1e-4, atol=2e-5 * scale
+    )
+    for exactly in ("times", "flags"):
+        if f"one:{what}:{exactly}" in found:
+            np.testing.assert_array_equal(found[f"four:{what}:{exactly}"], found[f"one:{what}:{exactly}"])
+            assert np.isfinite(found[f"one:{what}:times"]).any()
+
+
 def test_bad_meshes():
     cell = rs.Population(rs.SLIF(mu=(15.0, 0.0), v_reset=1.4), 1.5)
     with pytest.raises(ValueError, match="mesh shares out samples, and there is one: pass num_samples"):

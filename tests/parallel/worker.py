@@ -20,6 +20,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import jax.random as jr  # noqa: E402
 import numpy as np  # noqa: E402
+from objectives import all_of_them  # noqa: E402
 
 import roughspike as rs  # noqa: E402
 from roughspike import parallel  # noqa: E402
@@ -136,6 +137,7 @@ def on_devices() -> None:
         times = jnp.asarray(np.sort(random.uniform(0.0, 1.0, (8, 1, 3))), jnp.float32)
         value, gradients = pairs(mesh, times, jnp.asarray(random.uniform(-2.0, 0.0, (8, 1)), jnp.float32))
         found |= {f"{name}:mmd": value, f"{name}:mmd times": gradients[0], f"{name}:mmd horizon": gradients[1]}
+        found |= {f"{name}:{what}": value for what, value in all_of_them(mesh).items()}
     np.savez(OUT, **found)
 
 

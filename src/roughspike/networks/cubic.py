@@ -74,15 +74,23 @@ def _quotient(above: jax.Array, below: jax.Array) -> jax.Array:
 
 
 def polish(hazard: Hazard, s: jax.Array, x: jax.Array) -> jax.Array:
-    """A last Newton iteration from x, as one quotient."""
+    """A last Newton iteration from x, as one quotient; x itself where a quadratic that dips below 0 does not rise."""
     slope = hazard.width * hazard.rate(x)
-    return (x * slope - (s + hazard.integral(x))) / slope
+    rises = slope > 0
+    value = jnp.where(rises, s + hazard.integral(x), 0.0)
+    slope = jnp.where(rises, slope, 1.0)
+    return _quotient(x * slope - value, slope)
 
 
 def differentiate_root(hazard: Hazard, s: jax.Array, x: jax.Array, valid: jax.Array) -> jax.Array:
-    """x, unchanged in value, with the derivative of the root, equation (6): dx = -d(s + integral) / (width lambda)."""
+    """x, unchanged in value, with the derivative of the root, equation (6): dx = -d(s + integral) / (width lambda).
+
+    A root where the quadratic does not rise (it dips below 0, which is flagged) has no derivative: dx = 0, never NaN.
+    """
     stop = jax.lax.stop_gradient
     x = stop(x)
     value = s + hazard.integral(x)
-    slope = stop(jnp.where(valid, hazard.width * hazard.rate(x), 1.0))
-    return (x * slope - (value - stop(value))) / slope
+    slope = stop(hazard.width * hazard.rate(x))
+    valid = valid & (slope > jnp.finfo(slope.dtype).eps * stop(hazard.total))
+    slope = jnp.where(valid, slope, 1.0)
+    return (x * slope - jnp.where(valid, value - stop(value), 0.0)) / slope

@@ -101,8 +101,8 @@ def _figure(settings: dict[str, Any], of: dict[str, list[Row]]) -> Any:
         for k, row in enumerate(rows):
             _, cpu, _, _, test = np.asarray(row["curve"]).T
             label = settings["variants"][name]["label"] if k == 0 else None
-            axes[0].plot(cpu, 100 * test, ".-", color=colour, lw=1, ms=4, label=label)
-            lowest = min(lowest, float(np.median(100 * test)))
+            axes[0].plot(cpu, test, ".-", color=colour, lw=1, ms=4, label=label)
+            lowest = min(lowest, float(np.median(test)))
     axes[0].set(xlabel="CPU seconds", ylabel="test accuracy (%)", ylim=(max(0.0, lowest - 10), 100), title="learning")
     axes[0].legend(frameon=False, fontsize=8)
     pictured = [row for rows in of.values() for row in rows if "image" in row]

@@ -21,9 +21,8 @@ from roughspike.losses.signature import ExpectedSignatureLoss
 from roughspike.networks.feedforward import FeedForward
 from roughspike.networks.inputs import poisson_spikes
 from roughspike.networks.simulate import simulate
-from roughspike.neurons.escape import ExponentialEscape
-from roughspike.neurons.lif import SLIF
-from roughspike.paths.spikes import SpikeTrain, unchecked
+from roughspike.paths.spikes import SpikeTrain
+from roughspike.recipe.published.common import Compiled, compiled, noisy_neuron
 from roughspike.recipe.published.firing_rates_show import CASES, figure, lines, verdicts
 from roughspike.recipe.reproduce_context import Context, Row
 from roughspike.recipe.reproduce_outcome import Outcome
@@ -55,14 +54,13 @@ class Task(NamedTuple):
 
 def run(settings: dict[str, Any], context: Context) -> None:
     """Slopes of the rate, and the trainings of each seed."""
-    steps = context.length(settings["steps"])
-    advance = _trainer(settings, steps)
+    train = _trainer(settings, context.length(settings["steps"]))
     context.row("slope", lambda: _slopes(settings))
     bar = context.progress(len(context.seeds) * len(CASES), "training", "run")
     for seed in context.seeds:
         task = _task(settings, seed)
         for case in CASES:
-            context.row(f"{case}-seed{seed}", lambda case=case, task=task: _train(case, task, steps, advance))
+            context.row(f"{case}-seed{seed}", lambda case=case, task=task: train(case, task))
             bar.update()
     bar.close()
 
@@ -76,16 +74,16 @@ def show(settings: dict[str, Any], rows: dict[str, Row]) -> Outcome:
         "its end (rs.with_horizon). The gradient of the rates along paths is exactly 0. That of the signatures is not, "
         "and is wrong: it moves spikes, and takes their number as given. Through hidden neurons the full gradient has "
         "a long tail (a spike at a low potential moves far), hence many samples for the slopes and a clipped norm in "
-        "training. CPU seconds without compiling."
+        "training. CPU seconds without compiling; MB: temporary memory of a training."
     )
     return Outcome(lines(settings, rows), {"rates": figure(settings, rows)}, verdicts(settings, rows), note)
 
 
-def _spikes(settings: dict[str, Any], weights: Weights, inputs: SpikeTrain, key: Any, count: int) -> SpikeTrain:
-    """Of the output neurons."""
-    neuron = SLIF(escape=ExponentialEscape(**settings["escape"]), **settings["neuron"])
-    net = FeedForward(settings["sizes"], neuron, weights=list(weights))
-    return simulate(net, inputs=inputs, **settings["grid"], key=key, num_samples=count, max_spikes=_ROOM).spikes
+def _spikes(settings: dict[str, Any], weights: Weights, inputs: SpikeTrain, key: Any, count: int) -> Any:
+    """Spikes of the output neurons, and flags of the run."""
+    net = FeedForward(settings["sizes"], noisy_neuron(settings), weights=list(weights))
+    sol = simulate(net, inputs=inputs, **settings["grid"], key=key, num_samples=count, max_spikes=_ROOM)
+    return sol.spikes, sol.result.flags
 
 
 def _task(settings: dict[str, Any], seed: int) -> Task:
@@ -103,51 +101,62 @@ def _task(settings: dict[str, Any], seed: int) -> Task:
 
     teacher = weights(jr.key(2 * seed), settings["teacher"])
     start = weights(jr.key(2 * seed + 1), settings["start"])
-    draw = jax.jit(lambda w, x, key: _spikes(settings, w, x, key, settings["trials"]).times)
-    data = SpikeTrain(np.asarray(draw(teacher, inputs, jr.key(2000 + seed)), np.float64), 0.0, t1)
-    return Task(inputs, teacher, start, unchecked(jnp.asarray(data.times, jnp.float32), 0.0, t1))
+    draw = jax.jit(lambda w, x, key: _spikes(settings, w, x, key, settings["trials"]))
+    data, flags = draw(teacher, inputs, jr.key(2000 + seed))
+    if np.any(flags):
+        raise RuntimeError("the simulation of the data failed: make dt smaller or _ROOM larger")
+    return Task(inputs, teacher, start, SpikeTrain(data.times, 0.0, t1))
 
 
 def _trainer(settings: dict[str, Any], steps: int) -> Any:
-    """Compiled (choice of a loss, task, weights, optimiser's state, keys) -> after the steps; all losses in one."""
+    """(case, task) -> row, by one program for all losses, which is compiled when the first is asked for."""
     plain = (RateLoss(), ExpectedSignatureLoss(depth=3))
     losses = [loss for one in plain for loss in (one, with_horizon(one))]
     optimiser = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(settings["learning_rate"], steps))
     )
 
-    @jax.jit
     def advance(choice: jax.Array, task: Task, keys: jax.Array) -> Any:
         target = RateLoss().features(task.data).mean(0)
 
-        def value(weights: Weights, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            spikes = _spikes(settings, weights, task.inputs, key, settings["samples"])
+        def value(weights: Weights, key: jax.Array) -> tuple[jax.Array, Any]:
+            spikes, flags = _spikes(settings, weights, task.inputs, key, settings["samples"])
             rates = RateLoss().features(spikes).mean(0)
-            return choice @ jnp.stack([loss(spikes, task.data) for loss in losses]), rates
+            return choice @ jnp.stack([loss(spikes, task.data) for loss in losses]), (rates, jnp.mean(flags != 0))
 
         def one(carry: Any, key: jax.Array) -> Any:
             weights, state = carry
-            slope, rates = jax.grad(value, has_aux=True)(weights, key)
+            slope, (rates, flagged) = jax.grad(value, has_aux=True)(weights, key)
             update, state = optimiser.update(slope, state)
             error = jnp.sqrt(jnp.mean((rates - target) ** 2))
-            return (optax.apply_updates(weights, update), state), (error, rates, optax.global_norm(slope))
+            told = error, rates, optax.global_norm(slope), flagged
+            return (optax.apply_updates(weights, update), state), told
 
-        return jax.lax.scan(one, (task.start, optimiser.init(task.start)), keys)
+        return jax.lax.scan(one, (task.start, optimiser.init(task.start)), keys)[1]
 
-    return advance
+    keys, programs = jr.split(jr.key(5), steps), list[Compiled]()
+
+    def train(case: str, task: Task) -> Row:
+        given = jnp.eye(len(CASES))[list(CASES).index(case)], task, keys
+        if not programs:
+            programs.append(compiled(advance, *given))
+        return _train(case, task, programs[0], given)
+
+    return train
 
 
-def _train(case: str, task: Task, steps: int, advance: Any) -> Row:
-    choice, begin = jnp.eye(len(CASES))[list(CASES).index(case)], time.process_time()
-    _, found = jax.block_until_ready(advance(choice, task, jr.split(jr.key(5), steps)))
-    error, rates, size = (np.asarray(x, np.float64) for x in found)
+def _train(case: str, task: Task, program: Compiled, given: Any) -> Row:
+    begin = time.process_time()
+    error, rates, size, flagged = (np.asarray(x, np.float64) for x in program.run(*given))
     return {
         "case": case,
         "error": error,
         "rates": rates[[0, -1]],
         "target": RateLoss().features(task.data).mean(0),
         "gradient": size[0],
+        "flagged": flagged.mean(),
         "seconds": time.process_time() - begin,
+        "megabytes": program.megabytes,
     }
 
 
@@ -157,7 +166,7 @@ def _slopes(settings: dict[str, Any]) -> Row:
 
     def rate(scale: jax.Array, key: jax.Array, horizon: jax.Array) -> jax.Array:
         weights = tuple(scale * w for w in task.teacher)
-        spikes = _spikes(settings, weights, task.inputs, key, own["samples"])
+        spikes, _ = _spikes(settings, weights, task.inputs, key, own["samples"])
         both = jnp.stack([loss.features(spikes).mean() for loss in (RateLoss(), with_horizon(RateLoss()))])
         return jnp.where(horizon, both[1], both[0])
 

@@ -34,7 +34,10 @@ def lines(settings: dict[str, Any], rows: dict[str, Row]) -> list[dict[str, Any]
                     "rate error, start": f"{np.mean([row['error'][0] for row in mine]):.2f}",
                     "rate error, end": mean_and_error([_end(row) for row in mine]),
                     "gradient norm at the start": f"{np.mean([row['gradient'] for row in mine]):.3g}",
-                    "CPU s": f"{np.min([row['seconds'] for row in mine]):.1f}",
+                    "steps": len(mine[0]["error"]),
+                    "CPU s": f"{np.mean([row['seconds'] for row in mine]):.1f}",
+                    "MB": f"{mine[0]['megabytes']:.0f}",
+                    "flagged, %": f"{100 * np.mean([row['flagged'] for row in mine]):.2f}",
                 }
             )
     return table or [{"objective": "slopes alone"}]

@@ -15,10 +15,12 @@ from roughspike.likelihood.exact import exact_terms
 from roughspike.likelihood.segments import Segments, lay_out
 from roughspike.networks.population import Population
 from roughspike.paths.spikes import SpikeTrain
+from roughspike.recipe.published.common import Compiled, compiled
 from roughspike.recipe.published.holberg2024_fig2_model import plain_neuron
 
 _PIECES = 32  # numbers of pieces are rounded up to multiples of this, so that seeds share a compiled function
 _RIDGE = 1e-3  # keeps Newton's step finite where data say nothing
+_programs: dict[Any, Compiled] = {}
 
 
 class Layer(NamedTuple):
@@ -30,10 +32,11 @@ class Layer(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Weights (pre, post) after each step, and CPU seconds until then."""
+    """Weights (pre, post) after each step, and CPU seconds until then; temporary memory of a step, in MB."""
 
     weights: list[np.ndarray]
     seconds: list[float]
+    megabytes: float
 
 
 def layer_of(settings: dict[str, Any], pre: Any, post: Any) -> Layer:
@@ -55,11 +58,12 @@ def newton(settings: dict[str, Any], layer: Layer, start: Any, count: int, *, sh
     The law of the weights, N(m, s^2), is found from the same trials (empirical Bayes: expectation maximisation with
     the curvature at hand). It says only that synapses of a layer are more or less alike.
     """
-    weights, begin = np.asarray(start, np.float64), time.process_time()
+    weights = np.asarray(start, np.float64)
     law = (float(weights.mean()), max(float(weights.var()), 1e-2))
-    curve = Curve([weights], [0.0])
+    blocks = _blocks(layer, count, settings["likelihood"]["block"])
+    curve, begin = Curve([weights], [0.0], _program(layer.cell, *blocks[0], weights).megabytes), time.process_time()
     for _ in range(settings["likelihood"]["rounds"]):
-        slope, curvature = _derivatives(settings, layer, weights, count)
+        slope, curvature = _derivatives(layer, blocks, weights)
         if shrink:
             law, aim = _law(weights.T, slope, curvature, law)
         else:
@@ -71,19 +75,31 @@ def newton(settings: dict[str, Any], layer: Layer, start: Any, count: int, *, sh
     return curve
 
 
-def _derivatives(settings: dict[str, Any], layer: Layer, weights: np.ndarray, count: int) -> tuple[Any, Any]:
+def _blocks(layer: Layer, count: int, size: int) -> list[tuple[Segments, np.ndarray]]:
+    """The first `count` trials in parts."""
+    parts = [slice(at, min(at + size, count)) for at in range(0, count, size)]
+    return [(Segments(*(x[part] for x in layer.segments)), layer.traces[part]) for part in parts]
+
+
+def _derivatives(layer: Layer, blocks: Any, weights: np.ndarray) -> tuple[Any, Any]:
     """Slope (post, pre) and negative curvature (post, pre, pre) of the log-likelihood of each neuron."""
-    block, total = settings["likelihood"]["block"], None
-    for at in range(0, count, block):
-        part = Segments(*(x[at : at + block] for x in layer.segments))
-        found = _block(layer.cell, part, layer.traces[at : at + block], jnp.asarray(weights, jnp.float32))
-        found = [np.asarray(x, np.float64) for x in found]
+    total = None
+    for block in blocks:
+        program = _program(layer.cell, *block, weights)
+        found = [np.asarray(x, np.float64) for x in program.run(layer.cell, *block, jnp.asarray(weights, jnp.float32))]
         total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
     assert total is not None
     return total[0].T, -np.moveaxis(total[1], -1, 0)
 
 
-@eqx.filter_jit
+def _program(cell: Population, segments: Segments, traces: np.ndarray, weights: np.ndarray) -> Compiled:
+    """`_block`, compiled once for all arguments of these shapes."""
+    shapes = traces.shape, segments.lengths.shape, weights.shape
+    if shapes not in _programs:
+        _programs[shapes] = compiled(_block, cell, segments, traces, jnp.asarray(weights, jnp.float32))
+    return _programs[shapes]
+
+
 def _block(cell: Population, segments: Segments, traces: Any, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Derivatives from some trials. Neurons are independent: one direction for all of them at once."""
 

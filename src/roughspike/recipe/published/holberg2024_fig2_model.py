@@ -11,8 +11,8 @@ import numpy as np
 
 from roughspike.networks.feedforward import FeedForward
 from roughspike.networks.simulate import simulate
-from roughspike.neurons.escape import ExponentialEscape
 from roughspike.neurons.lif import SLIF
+from roughspike.recipe.published.common import noisy_neuron
 
 Weights = tuple[jax.Array, jax.Array]
 _ROOM = 24  # spikes of a neuron
@@ -44,8 +44,7 @@ def problem(settings: dict[str, Any], seed: int) -> Problem:
 
 def plain_neuron(settings: dict[str, Any]) -> SLIF:
     """The neuron without diffusion and soft refractory threshold: its likelihood is exact, and concave in weights."""
-    options = settings["neuron"] | {"sigma": ((0.0, 0.0), (0.0, 0.0)), "alpha": 0.0}
-    return SLIF(escape=ExponentialEscape(**settings["escape"]), **options)
+    return noisy_neuron(settings, sigma=((0.0, 0.0), (0.0, 0.0)), alpha=0.0)
 
 
 def draw(settings: dict[str, Any], weights: Weights, key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
@@ -54,7 +53,7 @@ def draw(settings: dict[str, Any], weights: Weights, key: jax.Array, count: int)
     alone = jnp.zeros((1, sizes[0]), weights[0].dtype)  # the first layer has no input but its current
     net = FeedForward(
         [1, *sizes],
-        SLIF(escape=ExponentialEscape(**settings["escape"]), **settings["neuron"]),
+        noisy_neuron(settings),
         weights=[alone, *weights],
         current=[settings["current"], *(0.0,) * (len(sizes) - 1)],
         v0=settings["v0"],

@@ -48,6 +48,7 @@ def _line(
         "test, truth": f"{mean(lambda row: row['test_truth']):.2g}",
         "test, published": test,
         "CPU s": end(f"{mean(lambda row: row['seconds'][-1]):.0f}"),
+        "MB": end(f"{mean(lambda row: row['megabytes']):.0f}"),
     }
 
 

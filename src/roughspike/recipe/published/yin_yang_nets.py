@@ -10,7 +10,6 @@ import jax.random as jr
 import numpy as np
 
 import roughspike as rs
-from roughspike.paths.spikes import unchecked
 from roughspike.recipe.published import surrogate
 
 Settings = dict[str, Any]
@@ -113,7 +112,7 @@ def simulate(
         delays=delays_of(weights),
         readout=readout,
     )
-    spikes = unchecked(times, 0.0, settings["t1"])
+    spikes = rs.SpikeTrain(times, 0.0, settings["t1"])
     slots = settings["slots"]
     return rs.simulate(
         net, inputs=spikes, t1=settings["t1"], dt=settings["dt"], key=key, max_spikes=settings["max_spikes"],
@@ -186,12 +185,22 @@ class Classifier:
     """A network that is compiled once per number of samples; calling it gives classes (samples,)."""
 
     def __init__(self, settings: Settings):
-        self._classes = jax.jit(lambda w, times, key: jnp.argmax(logits(settings, w, times, key)[0], axis=1))
+        def run(weights: Weights, times: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            out, told = logits(settings, weights, times, key)
+            return jnp.argmax(out, axis=1), told.flagged
+
+        self._run = jax.jit(run)
 
     def __call__(self, weights: Weights, times: jax.Array, key: jax.Array) -> np.ndarray:
         """Classes of input spikes (samples, channels, 1)."""
-        return np.asarray(self._classes(weights, times, key))
+        return np.asarray(self._run(weights, times, key)[0])
+
+    def judge(self, weights: Weights, data: Data, key: jax.Array) -> tuple[float, float]:
+        """Samples in the right class, and flagged samples, in per cent."""
+        classes, flagged = self._run(weights, data.times, key)
+        right = np.asarray(classes) == np.asarray(data.labels)
+        return 100 * float(np.mean(right)), 100 * float(np.mean(np.asarray(flagged)))
 
     def accuracy(self, weights: Weights, data: Data, key: jax.Array) -> float:
         """Samples in the right class, in per cent."""
-        return 100 * float(np.mean(self(weights, data.times, key) == np.asarray(data.labels)))
+        return self.judge(weights, data, key)[0]

@@ -15,9 +15,10 @@ from roughspike.recipe.reproduce_outcome import Outcome, Verdict, at_least, mean
 
 _NOTE = (
     "Test accuracy under fresh noise (mean of several draws), with its standard error over seeds. All networks run in "
-    "the same exact engine, whatever trained them; those trained without noise are trained once for all levels. Equal "
-    "CPU: as many epochs as cost about the CPU time of the exact stochastic training, see the column of CPU seconds. "
-    "Flagged: samples of a batch whose spikes did not find room in their step."
+    "the same exact engine, on the same fine grid, whatever trained them; those trained without noise are trained once "
+    "for all levels. Equal CPU: as many epochs as cost about the CPU time of the exact stochastic training, see the "
+    "column of CPU seconds. Flagged: training samples in which a step was too coarse for its hazard; judged: the same "
+    "of test samples, on the grid that accuracies are found on."
 )
 
 
@@ -51,7 +52,8 @@ def run(settings: dict[str, Any], context: Context) -> None:
     wanted = [job for job in jobs_of(settings, context) if job.name not in context.rows]
     bar = context.progress(sum(job.epochs for job in wanted), "training", "epoch")
     trainers: dict[tuple, Trainer] = {}
-    scores = {level: Classifier(exact(noise_of(settings, level))) for level in settings["levels"]}
+    fine = {"dt": settings["judge_dt"]}
+    scores = {level: Classifier(exact(noise_of(settings, level)) | fine) for level in settings["levels"]}
     for job in wanted:
         bar.set_postfix_str(job.name)
         method = settings["methods"][job.method]
@@ -62,8 +64,10 @@ def run(settings: dict[str, Any], context: Context) -> None:
         trainer = trainers[key]
         weights, row = trainer.train(job.seed, bar.update)
         levels = settings["levels"] if job.level is None else [job.level]
-        under = {level: _under(scores[level], weights, trainer, settings["draws"], job.seed) for level in levels}
-        context.keep(job.name, row | {"method": job.method, "level": job.level, "under": under})
+        found = {level: _under(scores[level], weights, trainer, settings["draws"], job.seed) for level in levels}
+        under, judged = ({level: both[k] for level, both in found.items()} for k in (0, 1))
+        row |= {"method": job.method, "level": job.level, "under": under, "judged": judged}
+        context.keep(job.name, row)
     bar.close()
 
 
@@ -73,10 +77,11 @@ def noise_of(settings: dict[str, Any], level: str | None) -> Settings:
     return settings["common"] | noise
 
 
-def _under(score: Classifier, weights: Weights, trainer: Trainer, draws: int, seed: int) -> float:
-    """Test accuracy under fresh noise, in per cent."""
+def _under(score: Classifier, weights: Weights, trainer: Trainer, draws: int, seed: int) -> tuple[float, float]:
+    """Test accuracy under fresh noise, and flagged samples, in per cent."""
     keys = jr.split(jr.fold_in(jr.key(77), seed), draws)
-    return float(np.mean([score.accuracy(weights, trainer.data["test"], key) for key in keys]))
+    found = [score.judge(weights, trainer.data["test"], key) for key in keys]
+    return float(np.mean([x for x, _ in found])), float(np.mean([x for _, x in found]))
 
 
 def show(settings: dict[str, Any], rows: dict[str, Row]) -> Outcome:
@@ -106,7 +111,8 @@ def _line(noise: str, label: str, level: str, rows: list[Row]) -> dict[str, Any]
         "CPU s": f"{np.mean([row['cpu_seconds'] for row in rows]):.0f}",
         "MB": f"{np.mean([row['megabytes'] for row in rows]):.0f}",
         "spikes/neuron": f"{np.mean([row['spikes'] for row in rows]):.2f}",
-        "flagged, %": f"{100 * np.mean([row['flagged'] for row in rows]):.2f}",
+        "flagged, %": f"{100 * np.mean([row['flagged'] for row in rows]):.1f}",
+        "judged, %": f"{np.mean([row['judged'][level] for row in rows]):.1f}",
     }
 
 
