@@ -128,6 +128,6 @@ def noise_curves(settings: dict[str, Any], curves: dict[str, dict[str, dict[str,
         panel.set_title(f"at equal {which}", fontsize=10)
         _bare(panel)
     axes[0].set_ylabel("Test accuracy under that noise (%)")
-    axes[0].legend(frameon=False, fontsize=8, loc="lower left")
+    axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     figure.tight_layout()
     return figure
