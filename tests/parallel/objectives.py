@@ -27,9 +27,9 @@ def _slopes(loss: Any, model: Any, data: rs.SpikeTrain, dt: float, mesh: Any) ->
     return {"value": np.asarray(value), "gradient": np.concatenate(flat)}
 
 
-def likelihood(mesh: Any, sigma: float) -> dict[str, np.ndarray]:
-    """With diffusion particles are shared out, without it trials."""
-    noise = ((sigma, 0.0), (0.0, 0.0))
+def likelihood(mesh: Any) -> dict[str, np.ndarray]:
+    """Of a neuron with diffusion; particles are shared out."""
+    noise = ((0.25, 0.0), (0.0, 0.0))
     model = rs.Population(rs.SLIF(mu=(15.0, 0.0), sigma=noise, v_reset=1.4), jnp.array(1.5))
     data = rs.SpikeTrain(np.sort(np.random.default_rng(5).uniform(0.05, 0.95, (TRIALS, 1, 4))), 0.0, 1.0)
     return _slopes(rs.NegativeLogLikelihood(num_particles=8), model, data, 0.05, mesh)
@@ -61,8 +61,7 @@ def recurrent(mesh: Any, delays: float | None) -> dict[str, np.ndarray]:
 def all_of_them(mesh: Any) -> dict[str, np.ndarray]:
     """By "what:which"."""
     found = {
-        "particles": likelihood(mesh, 0.25),
-        "trials": likelihood(mesh, 0.0),
+        "particles": likelihood(mesh),
         "bound": bound(mesh),
         "ordered": recurrent(mesh, None),
         "delayed": recurrent(mesh, 0.04),

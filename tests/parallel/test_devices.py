@@ -62,7 +62,7 @@ def test_pairs_of_samples_meet_across_devices(found):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["particles", "trials", "bound", "ordered", "delayed"])
+@pytest.mark.parametrize("what", ["particles", "bound", "ordered", "delayed"])
 def test_objectives_and_recurrent_networks(found, what):
     assert np.abs(found[f"one:{what}:gradient"]).max() > 1e-3
     scale = np.abs(found[f"one:{what}:gradient"]).max()

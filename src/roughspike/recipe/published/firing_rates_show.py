@@ -49,13 +49,17 @@ def verdicts(settings: dict[str, Any], rows: dict[str, Row]) -> list[Verdict]:
     still = [row["gradient"] for row in _of(rows, "rates-path")]
     off = []
     if slope is not None:
-        error = np.hypot(slope["with_error"], slope["difference_error"])
-        off = np.abs(np.subtract(slope["with"], slope["difference"])) / error
+        off = np.abs(np.divide(slope["with"], slope["difference"]) - 1)
     without = [] if slope is None else np.abs(slope["without"])
     return [
         near("|slope of the rate|, path", without, expected["slope_without"], 1e-6),
-        at_most("slope with the term less difference of means, in standard errors", off, expected["slope_errors"]),
+        at_most("slope with the term, relative distance from difference of means", off, expected["slope_off"]),
         near("gradient of the rates along paths", still, 0.0, 1e-6),
+        at_most(
+            "rate error after training with the term",
+            list(map(_end, _of(rows, "rates-horizon"))),
+            expected["error_with"],
+        ),
     ]
 
 
