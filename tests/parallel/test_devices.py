@@ -70,10 +70,11 @@ def test_objectives_and_recurrent_networks(found, what):
     np.testing.assert_allclose(
         found[f"four:{what}:gradient"], found[f"one:{what}:gradient"], rtol=1e-4, atol=2e-5 * scale
     )
-    for exactly in ("times", "flags"):
-        if f"one:{what}:{exactly}" in found:
-            np.testing.assert_array_equal(found[f"four:{what}:{exactly}"], found[f"one:{what}:{exactly}"])
-            assert np.isfinite(found[f"one:{what}:times"]).any()
+    if f"one:{what}:times" in found:  # the engine of networks without delays rounds by the number of samples it runs
+        times, rtol = found[f"one:{what}:times"], 1e-5 if what == "ordered" else 0.0
+        assert np.isfinite(times).any()
+        np.testing.assert_allclose(found[f"four:{what}:times"], times, rtol=rtol)
+        np.testing.assert_array_equal(found[f"four:{what}:flags"], found[f"one:{what}:flags"])
 
 
 def test_bad_meshes():
