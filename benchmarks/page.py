@@ -77,7 +77,8 @@ times and runs the steps between them again; its numbers are the same.
 ## Layers: a training step beside one with surrogate gradients
 
 Forward, backward and Adam, float32, against the fastest of four ways of writing the same network with surrogate
-gradients, {layered_machine}; memory is that of the compiled program.
+gradients, {layered_machine}{wide_load}.
+Memory is that of the compiled program.
 
 {layered}
 
@@ -88,7 +89,7 @@ less than the surrogate's.
 {layered_memory}{peers}## How cost grows
 
 One quantity is changed at a time, the others stay ({growth_base}).
-CPU time of a loss and its gradient in all weights, {growth_machine}; all of an engine in one process. Spikes are, for
+CPU time of a loss and its gradient in all weights, {growth_machine}{growth_note}. Spikes are, for
 layered, those of an input channel, else those of the network in a sample, moved by the input current; synapses those
 of one neuron. The exponent is that of a power law through the first and the last row: 1 is proportional.
 
@@ -159,6 +160,8 @@ def page() -> str:
         ),
         layered_machine=_machine(layered["machine"]),
         layered=_layered(layered["rows"]),
+        wide_load=_wide_load(layered),
+        growth_note=growth.get("note", "; all of an engine in one process"),
         layered_memory=_layered_memory(layered),
         peers=_peers(),
         growth_base="; ".join(
@@ -210,6 +213,12 @@ def _layered(tasks: dict[str, list[dict[str, Any]]]) -> str:
             cells = (r["ms"], r["ratio"], r["temp_mb"], r["compile_s"])
             lines.append((task, r["name"].split(",")[0] if r is fastest else r["name"], *map(_number, cells)))
     return _table(("network", "", "CPU ms", "times", "MB", "compile, CPU s"), lines)
+
+
+def _wide_load(layered: dict[str, Any]) -> str:
+    """Where the second network was measured by itself: on what machine."""
+    own = layered.get("machine_700-256-20")
+    return "" if own is None else f"; one process for each network, the second one at load {own['load']}"
 
 
 def _layered_memory(layered: dict[str, Any]) -> str:
