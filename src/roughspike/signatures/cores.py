@@ -24,8 +24,8 @@ def over_cores(
     """run(first, second) for index arrays of pairs; in equal parts, one for each core, if `data` are known arrays.
 
     A program on the CPU runs in the queue of the thread that called it: one call from each of several threads runs
-    them side by side. The first part is called from here, so that the others find it compiled. A part is a copy of
-    the last pair longer than it must be, at most.
+    them side by side. The first part is called from here, so that the others find it compiled. Parts are of equal
+    length, a multiple of 16, and the last one repeats the last pair.
     """
     cores = usable_cores() if cores is None else cores
     parts = min(cores, len(first) // _FEWEST)

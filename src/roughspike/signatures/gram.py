@@ -85,9 +85,9 @@ def spike_pairs(
         rows = [_rows(train, dtype, orders.pieces, tied is not False) for train in sets]
 
         def found(arguments: tuple) -> Scaled:
-            _, weight, size, *listed = arguments
+            _, weight, size, i, j = arguments
             run = lambda i, j: _spike_values((rows, weight, size, i, j), orders, scaled)  # noqa: E731
-            return _first(over_cores(run, *listed, arguments), len(first))
+            return _first(over_cores(run, i, j, arguments), len(first))
 
         return found
 
