@@ -84,9 +84,10 @@ def _blocks(layer: Layer, count: int, size: int) -> list[tuple[Segments, np.ndar
 def _derivatives(layer: Layer, blocks: Any, weights: np.ndarray) -> tuple[Any, Any]:
     """Slope (post, pre) and negative curvature (post, pre, pre) of the log-likelihood of each neuron."""
     total = None
-    for block in blocks:
-        program = _program(layer.cell, *block, weights)
-        found = [np.asarray(x, np.float64) for x in program.run(layer.cell, *block, jnp.asarray(weights, jnp.float32))]
+    for segments, traces in blocks:
+        program = _program(layer.cell, segments, traces, weights)
+        run = program.run(layer.cell, segments, traces, jnp.asarray(weights, jnp.float32))
+        found = [np.asarray(x, np.float64) for x in run]
         total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
     assert total is not None
     return total[0].T, -np.moveaxis(total[1], -1, 0)
