@@ -82,7 +82,7 @@ def test_recording_by_mmd_does_nothing_without_the_recording(example, monkeypatc
 
 def test_hidden_neurons(example, figure_drawn):
     """The held-out likelihood picks the number that is true, by far more than its standard error."""
-    found = example("hidden_neurons", TRIALS=10, TEST=10, ROUNDS=9, PARTICLES=50).main()
+    found = example("hidden_neurons").main()
     gain = found["scores"][1] - found["scores"][0]
     assert found["number"] == 1
     assert gain.mean() > 4 * gain.std(ddof=1) / np.sqrt(len(gain))
