@@ -129,7 +129,7 @@ def _run(wiring, sizes, parts, inputs, draws) -> tuple[Blocked, Any]:
 def _cut(wiring, sizes) -> tuple[int, int, int]:
     """Steps of a block, how many blocks, and steps that are left."""
     length = sizes.block(any(w.normals for w in wiring))
-    return length, *divmod(sizes.steps, length)
+    return length, sizes.steps // length, sizes.steps % length
 
 
 class _Found(NamedTuple):

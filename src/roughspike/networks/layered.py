@@ -19,7 +19,7 @@ from roughspike.networks.feedforward import FeedForward, Layer
 from roughspike.networks.inputs import as_lanes
 from roughspike.networks.lanes import Noise, can_spike, draw_noise
 from roughspike.networks.layer import Given, Plan, Scanned, run_layer, scan_layer
-from roughspike.networks.layer_blocks import Draws, Parts, Sizes, Wiring, run_layers_in_blocks
+from roughspike.networks.layer_blocks import Blocked, Draws, Parts, Sizes, Wiring, run_layers_in_blocks
 from roughspike.networks.listed import Spikes, deliver, worth_listing
 from roughspike.networks.means import half_means
 from roughspike.networks.noise import draw_log_uniforms, normals_per_step, split
@@ -70,7 +70,7 @@ def _run_checkpointed(network: FeedForward, prepared: Any, inputs: Any, keys: li
         wiring.append(Wiring(made.kind, layer.spikes, normals, listed))
         draws.append(Draws(diffusion, log_u))
     size = Sizes(options.steps, options.capacity, options.h, options.lanes)
-    out = run_layers_in_blocks(tuple(wiring), size, tuple(parts), inputs, tuple(draws))
+    out: Blocked = run_layers_in_blocks(tuple(wiring), size, tuple(parts), inputs, tuple(draws))
     ran = []
     for k, (layer, part, draw) in enumerate(zip(network.layers, parts, draws, strict=True)):
         scanned = Scanned((), out.counts[k], out.counts[k], out.membranes[k], out.ends[k], out.flags[k])
@@ -93,7 +93,8 @@ def _noise(key: Any, layer: Layer, options: Options) -> Noise | None:
     if not _checked_random(layer, key):
         return None
     size = (options.steps, layer.num_neurons, options.lanes, options.capacity)
-    return draw_noise(key, layer.neuron, options.driver, *size, layer.v0.dtype)
+    neuron: Any = layer.neuron
+    return draw_noise(key, neuron, options.driver, *size, layer.v0.dtype)
 
 
 def _checked_random(layer: Layer, key: Any) -> bool:
