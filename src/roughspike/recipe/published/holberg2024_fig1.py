@@ -134,4 +134,4 @@ def _thinned(curves: np.ndarray) -> np.ndarray:
     """Means over blocks of steps, some 150 of them."""
     block = -(-len(curves) // _POINTS)
     starts = np.arange(0, len(curves), block)
-    return np.add.reduceat(curves, starts) / np.diff([*starts, len(curves)])[:, None]
+    return np.add.reduceat(curves, starts) / np.diff(np.append(starts, len(curves)))[:, None]
