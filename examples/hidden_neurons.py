@@ -1,13 +1,9 @@
 """How many neurons were not recorded? Networks with 0, 1, 2 hidden neurons, judged by held-out likelihood.
 
-Four neurons are recorded. A fifth one, unseen, spikes now and then: two of them follow its spikes, two fall silent.
-Each model is fitted to the same trials by expectation maximisation: a particle filter draws the hidden spikes given
-all recorded ones, and exact likelihood fits a network of all neurons to both. It starts from the fit with one hidden
-neuron less; a new neuron starts along a principal component of the spike counts.
-Models are scored on other trials: the number is the smallest whose score is within one standard error of the best one
-(of the difference, paired by trial). A model without hidden neurons and with slower filters too shows that what the
-hidden neuron explains is not just a longer memory. Then: couplings against the truth, and goodness of fit by time
-rescaling, hidden spikes drawn given the recorded ones.
+Four neurons are recorded. A fifth, unseen, spikes now and then: two of them follow its spikes, two fall silent. Models
+are fitted by expectation maximisation, each from the one with a hidden neuron less, and scored on other trials: the
+number is the smallest whose score is within one standard error of the best (paired by trial). Then: couplings against
+the truth, and time rescaling, hidden spikes drawn given the recorded ones.
 
 Run it: python examples/hidden_neurons.py [figure.svg] [seed].
 """
@@ -20,20 +16,16 @@ import jax
 import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 from scipy import stats
 
 import roughspike as rs
 from roughspike.evaluation.network import with_hidden
+from roughspike.fit.maximisation import expectation_maximisation
 from roughspike.likelihood.score import time_rescaling
 
-T1, TRIALS, TEST = 40.0, 12, 12
-ROUNDS, STEPS, LAST, PARTICLES = 12, 40, 2, 60
-RECORDED, MOST = 4, 2
+T1, TRIALS, RECORDED, MOST, PARTICLES = 40.0, 12, 4, 2, 60
 ABSENT = -30.0  # the bias of a neuron that is not there: all models are networks of one size, and share a program
-BASIS, LINK = rs.AlphaBasis(tau=(1.0,)), rs.SigmoidIntensity(amplitude=4.0)
-SLOW = rs.AlphaBasis(tau=(1.0, 3.0))
-LOSS, OPTIMISER = rs.NegativeELBO(), optax.adam(optax.cosine_decay_schedule(0.1, STEPS))
+MODEL = {"basis": rs.AlphaBasis(tau=(1.0,)), "link": rs.SigmoidIntensity(amplitude=4.0)}
 
 
 def truth() -> rs.PointProcessNetwork:
@@ -42,79 +34,43 @@ def truth() -> rs.PointProcessNetwork:
     weights[1, 0] = 1.0
     weights[:, 4] = 3.0, 3.0, -3.0, -3.0, -1.0
     bias = np.array([-2.5, -2.5, 0.5, 0.5, -2.5])
-    return rs.PointProcessNetwork(4, 1, basis=BASIS, link=LINK, weights=weights[None], bias=bias)
+    return rs.PointProcessNetwork(RECORDED, 1, weights=weights[None], bias=bias, **MODEL)
 
 
-def recorded(net: rs.PointProcessNetwork, count: int, key: jax.Array) -> rs.SpikeTrain:
+def recorded(net: rs.PointProcessNetwork, key: jax.Array) -> rs.SpikeTrain:
     """Trials of which the first four neurons are recorded."""
-    spikes = rs.sample(net, t1=T1, key=key, num_samples=count)
+    spikes = rs.sample(net, t1=T1, key=key, num_samples=TRIALS)
     return rs.SpikeTrain(np.asarray(spikes.times)[:, :RECORDED], 0.0, T1)
 
 
-def without_hidden(data: rs.SpikeTrain, basis: rs.AlphaBasis) -> rs.PointProcessNetwork:
+def without_hidden(data: rs.SpikeTrain) -> rs.PointProcessNetwork:
     """The fit of a network of the recorded neurons alone: by exact likelihood."""
-    weights = np.zeros((basis.num_functions, RECORDED, RECORDED))
-    start = rs.PointProcessNetwork(RECORDED, basis=basis, link=LINK, weights=weights, bias=np.full(RECORDED, -1.5))
+    start = rs.PointProcessNetwork(RECORDED, weights=np.zeros((1, 4, 4)), bias=np.full(RECORDED, -1.5), **MODEL)
     options = dict(steps=200, chunk=200, dt=0.25, key=jr.key(0), learning_rate=0.1, progress=False)
     return rs.fit(start, data, loss=rs.NegativeELBO(), **options).model
 
 
 def padded(net: rs.PointProcessNetwork) -> rs.PointProcessNetwork:
     """The network with more hidden neurons, which are not there."""
-    size = RECORDED + MOST
-    weights, bias = np.zeros((BASIS.num_functions, size, size)), np.full(size, ABSENT)
-    there = net.num_neurons
+    size, there = RECORDED + MOST, net.num_neurons
+    weights, bias = np.zeros((1, size, size)), np.full(size, ABSENT)
     weights[:, :there, :there], bias[:there] = net.weights, net.bias
-    return rs.PointProcessNetwork(RECORDED, MOST, basis=BASIS, link=LINK, weights=weights, bias=bias)
+    return rs.PointProcessNetwork(RECORDED, MOST, weights=weights, bias=bias, **MODEL)
 
 
 def with_one_more(net: rs.PointProcessNetwork, data: rs.SpikeTrain, number: int) -> rs.PointProcessNetwork:
-    """A start: hidden neuron `number` spikes now and then and acts along a principal component of spike counts."""
-    k = RECORDED + number - 1
-    weights, bias = np.array(net.weights), np.array(net.bias)
-    weights[0, :RECORDED, k], weights[0, k, k], bias[k] = 4.0 * component(data, number), -1.0, -2.5
-    bias[:RECORDED] -= 0.5 * weights[0, :RECORDED, k]  # about its mean drive
-    return rs.PointProcessNetwork(RECORDED, MOST, basis=BASIS, link=LINK, weights=weights, bias=bias)
-
-
-def component(data: rs.SpikeTrain, number: int) -> np.ndarray:
-    """Of counts in bins of width 2, in the direction in which it is skewed: rare events are positive."""
-    edges = np.arange(0.0, T1 + 1, 2.0)
-    counts = np.array([[np.histogram(row, edges)[0] for row in trial] for trial in data.to_lists()])
+    """A start: hidden neuron `number` spikes now and then, and acts along a principal component of spike counts in
+    bins of width 2, in the direction in which it is skewed: rare events are positive.
+    """
+    counts = np.array([[np.histogram(row, 20, (0.0, T1))[0] for row in trial] for trial in data.to_lists()])
     counts = counts.transpose(0, 2, 1).reshape(-1, RECORDED).astype(float)
     z = (counts - counts.mean(0)) / counts.std(0)
     direction = np.linalg.eigh(z.T @ z)[1][:, -number]
-    return direction * np.sign(np.mean((z @ direction) ** 3))
-
-
-def fitted(net: rs.PointProcessNetwork, data: rs.SpikeTrain, seed: int) -> rs.PointProcessNetwork:
-    """Rounds of both steps; the last one maximises over several draws of the hidden spikes."""
-    keys = jr.split(jr.key(seed), ROUNDS + LAST)
-    for key in keys[:ROUNDS]:
-        net = maximised(net, with_hidden(net, data, key, PARTICLES), STEPS)
-    return maximised(net, together([with_hidden(net, data, key, PARTICLES) for key in keys[ROUNDS:]]), STEPS)
-
-
-def maximised(net: rs.PointProcessNetwork, whole: rs.SpikeTrain, steps: int) -> rs.PointProcessNetwork:
-    """The fit to spikes of all neurons. A neuron that is not there has no spikes, and no gradient."""
-    every = rs.PointProcessNetwork(RECORDED + MOST, basis=BASIS, link=LINK, weights=net.weights, bias=net.bias)
-    options = dict(steps=steps, chunk=steps, dt=0.25, key=jr.key(0), progress=False)
-    fit = rs.fit(every, whole, loss=LOSS, optimiser=OPTIMISER, **options).model
-    return rs.PointProcessNetwork(RECORDED, MOST, basis=BASIS, link=LINK, weights=fit.weights, bias=fit.bias)
-
-
-def together(trains: list[rs.SpikeTrain]) -> rs.SpikeTrain:
-    """The trials of all of them."""
-    room = max(train.capacity for train in trains)
-    pad = lambda x: np.pad(x, [(0, 0), (0, 0), (0, room - x.shape[-1])], constant_values=np.inf)  # noqa: E731
-    return rs.SpikeTrain(np.concatenate([pad(np.asarray(train.times)) for train in trains]), 0.0, T1)
-
-
-def chosen(scores: dict[int, np.ndarray]) -> int:
-    """The smallest number of hidden neurons within one standard error of the best score."""
-    best = max(scores, key=lambda n: scores[n].mean())
-    lost = {n: error_of(scores[best] - scores[n]) for n in scores}
-    return min(n for n, (mean, error) in lost.items() if mean <= error)
+    k, weights, bias = RECORDED + number - 1, np.array(net.weights), np.array(net.bias)
+    weights[0, :RECORDED, k] = 4.0 * direction * np.sign(np.mean((z @ direction) ** 3))
+    weights[0, k, k], bias[k] = -1.0, -2.5
+    bias[:RECORDED] -= 0.5 * weights[0, :RECORDED, k]  # about its mean drive
+    return rs.PointProcessNetwork(RECORDED, MOST, weights=weights, bias=bias, **MODEL)
 
 
 def error_of(x: np.ndarray) -> tuple[float, float]:
@@ -124,70 +80,40 @@ def error_of(x: np.ndarray) -> tuple[float, float]:
 
 def main() -> dict:
     """Fit, judge, draw."""
-    path = sys.argv[1] if len(sys.argv) > 1 else "hidden_neurons.svg"
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    true = truth()
-    data, test = recorded(true, TRIALS, jr.key(seed)), recorded(true, TEST, jr.key(1000 + seed))
-    options = dict(key=jr.key(7), num_particles=PARTICLES, per_trial=True)
-    score = lambda net: np.asarray(rs.log_likelihood(net, test, **options))  # noqa: E731
-    nets, best = {0: padded(without_hidden(data, BASIS))}, score(padded(true))
+    seed, true = int(sys.argv[2]) if len(sys.argv) > 2 else 0, truth()
+    data, test = recorded(true, jr.key(seed)), recorded(true, jr.key(1000 + seed))
+    judged = {"key": jr.key(7), "num_particles": PARTICLES, "per_trial": True}
+    score = lambda net: np.asarray(rs.log_likelihood(net, test, **judged))  # noqa: E731
+    nets, best = [padded(without_hidden(data))], score(padded(true))
     for number in range(1, MOST + 1):
-        nets[number] = fitted(with_one_more(nets[number - 1], data, number), data, seed)
-    scores = {number: score(net) for number, net in nets.items()}
-    slow = score(without_hidden(data, SLOW))
-    for name, found in {**scores, "0, slow filters too,": slow}.items():
-        gap, error = error_of(best - found)
-        print(f"{name} hidden: log p per held-out trial below that of the truth by {gap:.2f} +- {error:.2f}")
-    number = chosen(scores)
-    print(f"chosen: {number} hidden")
-    wanted, found = (np.asarray(n.weights)[0, : RECORDED + 1, : RECORDED + 1] for n in (true, nets[1]))
-    print("couplings, true:\n", wanted, "\nfitted with 1 hidden:\n", found.round(1))
-    z = {n: rescaled(nets[n], test) for n in (0, 1)}
-    for n, intervals in z.items():
-        test_of = stats.kstest(intervals, "uniform")
-        print(f"{n} hidden, {len(intervals)} rescaled intervals: D = {test_of.statistic:.3f}, p = {test_of.pvalue:.2g}")
-    draw(scores, best, wanted, found, z, path)
-    return {"number": number, "scores": scores, "slow": slow, "best": best, "true": wanted, "fitted": found, "z": z}
-
-
-def rescaled(net: rs.PointProcessNetwork, test: rs.SpikeTrain) -> np.ndarray:
-    """Intervals of all neurons by the model's clock, hidden spikes drawn given the recorded ones."""
-    return time_rescaling(net, with_hidden(net, test, jr.key(3), num_particles=PARTICLES))
-
-
-def draw(
-    scores: dict[int, np.ndarray],
-    best: np.ndarray,
-    wanted: np.ndarray,
-    found: np.ndarray,
-    z: dict[int, np.ndarray],
-    path: str,
-) -> None:
-    """Held-out likelihood, couplings against the truth, time rescaling."""
+        start = with_one_more(nets[-1], data, number)
+        nets.append(expectation_maximisation(start, data, dt=0.25, key=jr.key(seed), num_particles=PARTICLES))
+    scores = [score(net) for net in nets]
+    for number, found in enumerate(scores):
+        print("{} hidden: {:.2f} +- {:.2f} nats a trial below the truth".format(number, *error_of(best - found)))
+    lost = [error_of(max(scores, key=np.mean) - found) for found in scores]
+    number = next(n for n, (mean, error) in enumerate(lost) if mean == 0 or mean <= error)
+    wanted, found = (np.asarray(n.weights)[0, :5, :5] for n in (true, nets[1]))
+    print(f"chosen: {number} hidden. Its couplings, true {wanted[:4, 4]}, fitted {found[:4, 4].round(1)}")
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.3), layout="constrained")
-    gaps = [error_of(score - best) for score in scores.values()]
-    axes[0].errorbar(list(scores), [g[0] for g in gaps], [g[1] for g in gaps], fmt="o-", capsize=3)
+    gaps = np.array([error_of(found - best) for found in scores])
+    axes[0].errorbar(range(MOST + 1), *gaps.T, fmt="o-", capsize=3)
     axes[0].axhline(0.0, color="k", ls="--", lw=0.8)
-    axes[0].set(
-        title="held-out log p", xlabel="hidden neurons", ylabel="nats per trial, less the truth's", xticks=list(scores)
-    )
-    high, labels = np.abs(wanted).max(), [*range(RECORDED), "hidden"]
+    axes[0].set(title="held-out log p", xlabel="hidden neurons", ylabel="nats per trial, less the truth's")
     for axis, weights, title in ((axes[1], wanted, "couplings, true"), (axes[2], found, "fitted, 1 hidden")):
-        shown = axis.imshow(weights, cmap="RdBu_r", vmin=-high, vmax=high)
-        axis.set(title=title, xlabel="from", xticks=range(5), yticks=range(5), xticklabels=labels, yticklabels=labels)
-        for (i, j), w in np.ndenumerate(weights):
-            axis.text(j, i, f"{w:z.1f}", ha="center", va="center", fontsize=7, color="w" if abs(w) > 2 else "k")
-    axes[1].set_ylabel("to")
+        shown = axis.imshow(weights, cmap="RdBu_r", vmin=-3, vmax=3)
+        axis.set(title=title, xlabel="from (4: hidden)", ylabel="to")
     figure.colorbar(shown, ax=axes[2])
-    for n, intervals in z.items():
-        uniform = np.arange(1, len(intervals) + 1) / len(intervals)
-        axes[3].plot(uniform, np.sort(intervals) - uniform, label=f"{n} hidden")
-    band = 1.36 / np.sqrt(min(map(len, z.values())))
-    axes[3].axhspan(-band, band, color="0.9")
-    axes[3].set(xlabel="uniform quantile", ylabel="rescaled interval less uniform", title="time rescaling, 95 % band")
-    axes[3].legend(frameon=False, fontsize=8)
-    figure.savefig(path)
-    plt.close(figure)
+    for n in (0, 1):  # intervals of all neurons by the model's clock
+        z = time_rescaling(nets[n], with_hidden(nets[n], test, jr.key(3), num_particles=PARTICLES))
+        print(f"{n} hidden: {len(z)} rescaled intervals, uniform with p = {stats.kstest(z, 'uniform').pvalue:.2g}")
+        uniform = np.arange(1, len(z) + 1) / len(z)
+        axes[3].plot(uniform, np.sort(z) - uniform, label=f"{n} hidden")
+    axes[3].axhspan(-1.36 / np.sqrt(len(z)), 1.36 / np.sqrt(len(z)), color="0.9")
+    axes[3].set(title="time rescaling, 95 % band", xlabel="uniform quantile", ylabel="interval less uniform")
+    axes[3].legend(frameon=False)
+    figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "hidden_neurons.svg")
+    return {"number": number, "scores": scores, "true": wanted, "fitted": found}
 
 
 if __name__ == "__main__":

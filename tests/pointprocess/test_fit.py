@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import roughspike as rs
+from roughspike.fit.maximisation import expectation_maximisation
 from roughspike.fit.serialise import load_model, save_model
 from roughspike.pointprocess.compare import Drawn, _square_of_covariance, comparison_of
 
@@ -20,6 +21,16 @@ def coupled():
     net = rs.PointProcessNetwork(1, 1, basis=basis, link=link, weights=weights, bias=bias)
     spikes = rs.sample(net, t1=20.0, key=jr.key(0), num_samples=8)
     return net, rs.SpikeTrain(np.asarray(spikes.times, np.float64)[:, :1], 0.0, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "change", "says"), [(0, {}, "no hidden neurons"), (1, {"draws": 0}, "draws must be")]
+)
+def test_expectation_maximisation_refuses(coupled, hidden, change, says):
+    net, data = coupled
+    net = net if hidden else rs.PointProcessNetwork(1, basis=net.basis, link=net.link, key=jr.key(0))
+    with pytest.raises(ValueError, match=says):
+        expectation_maximisation(net, data, dt=0.25, key=jr.key(0), **change)
 
 
 @pytest.mark.plain
