@@ -220,4 +220,5 @@ def _row(samples, steps):
         "first_close": [None],
         "milliseconds": 1.0,
         "curve": np.linspace(0.565, 0.6, steps)[:, None].tolist(),
+        "error_curve": np.linspace(6.0, 4.0, 5)[:, None].tolist(),
     }
