@@ -126,7 +126,6 @@ def complaints():
     yield "inputs has spikes before t0", lambda: rs.simulate(net, inputs=train, t0=0.6, t1=1.0, dt=1e-3)
     yield "key is missing: a layer with", lambda: rs.simulate(noisy, inputs=train, t1=0.1, dt=1e-2)
     yield "too coarse for the fastest rate", lambda: rs.simulate(net, inputs=train, t1=0.1, dt=2e-2)
-    yield "checkpoint=True is for a Population", lambda: rs.simulate(net, inputs=train, checkpoint=True, **run)
     yield "hard threshold, for which a population", lambda: rs.Population(lif)
     yield (
         "a hard threshold does not go with alpha",
