@@ -14,8 +14,10 @@ from roughspike.networks import delayed, ordered
 from roughspike.networks.arrivals import input_pairs
 from roughspike.networks.cells import cell, is_random
 from roughspike.networks.delayed_adjoint import run_delayed
-from roughspike.networks.lanes import draw_noise
+from roughspike.networks.delayed_forward import Listed, run_forward
+from roughspike.networks.light import light_unless_differentiated
 from roughspike.networks.means import half_means
+from roughspike.networks.noise import draw_log_uniforms, draw_normals, normals_per_step, split
 from roughspike.networks.options import Options
 from roughspike.networks.ordered import Ran, Sizes
 from roughspike.networks.ordered_adjoint import run_ordered
@@ -34,6 +36,13 @@ class Noise(NamedTuple):
     log_u: jax.Array
 
 
+class Later(NamedTuple):
+    """Noise whose normals are drawn when they are needed. `key`: of them."""
+
+    key: Any
+    log_u: jax.Array
+
+
 @eqx.filter_jit
 def run_recurrent(net: Recurrent, prepared: Any, inputs: jax.Array | None, key: Any, options: Options) -> Solution:
     """Draw the noise and run.
@@ -45,18 +54,27 @@ def run_recurrent(net: Recurrent, prepared: Any, inputs: jax.Array | None, key: 
     """
     noise = None
     if is_random(net.neuron):
-        size = (options.steps, net.num_neurons, options.lanes, options.capacity)
-        drawn = draw_noise(key, net.neuron, options.driver, *size, net.weights.dtype)
-        noise = Noise(jnp.swapaxes(drawn.normals, 2, 3), jnp.swapaxes(drawn.log_u, 1, 2))
+        normals_key, threshold_key = split(key)
+        size = (options.capacity + 1, net.num_neurons, options.lanes)
+        noise = Later(normals_key, jnp.swapaxes(draw_log_uniforms(threshold_key, size, net.weights.dtype), 1, 2))
+        if net.delays is None or options.forward_mode:
+            noise = Noise(_normals(net, noise.key, options), noise.log_u)
     return solution(net, run_on(net, prepared, inputs, noise, options), noise, options)
 
 
-def run_on(net: Recurrent, prepared: Any, inputs: jax.Array | None, noise: Noise | None, options: Options) -> Ran:
+def _normals(net: Recurrent, key: Any, options: Options) -> jax.Array:
+    shape = (normals_per_step(net.neuron, options.driver), net.num_neurons, options.lanes)
+    return jnp.swapaxes(draw_normals(key, 0, options.steps, shape, net.weights.dtype), 2, 3)
+
+
+def run_on(
+    net: Recurrent, prepared: Any, inputs: jax.Array | None, noise: Noise | Later | None, options: Options
+) -> Ran:
     """Run on given noise, by the engine for the wiring; no noise at a hard threshold."""
     means = half_means(net.current, prepared, options.steps, net.num_neurons)[..., 0]
     if net.delays is not None:
         return _delayed(net, net.delays, means, inputs, noise, options)
-    assert noise is not None
+    assert isinstance(noise, Noise)
     return _ordered(net, means, inputs, noise, options)
 
 
@@ -105,7 +123,7 @@ def _flat_inputs(inputs: jax.Array | None, options: Options) -> tuple[jax.Array 
 
 
 def _delayed(
-    net: Recurrent, delays: jax.Array, means: jax.Array, inputs: Any, noise: Noise | None, options: Options
+    net: Recurrent, delays: jax.Array, means: jax.Array, inputs: Any, noise: Noise | Later | None, options: Options
 ) -> Ran:
     neuron, h = net.neuron, options.h
     full = lambda x: jnp.broadcast_to(x, (options.lanes, net.num_neurons))  # noqa: E731
@@ -121,15 +139,28 @@ def _delayed(
         pairs = pairs.reshape(*pairs.shape[:2], 2, options.lanes)
         direct = jnp.einsum("npal,pk->nalk", pairs, net.inputs.dense())
     given = delayed.Given(made.co, made.decay, net.synapses.values, delays / h, made.drive, direct, made.start)
-    fixed = delayed.Fixed(*(noise or (None, None)), net.synapses.targets)
-    run = delayed.scan_all if options.forward_mode else run_delayed
-    out: delayed.Scanned = run(plan, given, fixed, options.steps)
-    times, counts = gather_times(out.fractions, out.counts, options.capacity, 0.0, h)
-    membrane = None if out.membrane is None else jnp.swapaxes(jnp.concatenate([made.start.v[None], out.membrane]), 0, 1)
-    flags = jax.lax.reduce(jax.lax.stop_gradient(out.flags), jnp.int32(0), jax.lax.bitwise_or, (1,))
+    later = isinstance(noise, Later) or noise is None
+    log_u, targets = None if noise is None else noise.log_u, net.synapses.targets
+
+    def whole(given: delayed.Given, log_u: Any, targets: Any, drawn: Any) -> Listed:
+        normals = drawn if drawn is None or not later else _normals(net, drawn, options)
+        run = delayed.scan_all if options.forward_mode else run_delayed
+        out: delayed.Scanned = run(plan, given, delayed.Fixed(normals, log_u, targets), options.steps)
+        times, counts = gather_times(out.fractions, out.counts, options.capacity, 0.0, h)
+        return Listed(times, counts, out.membrane, out.end, out.flags)
+
+    def light(given: delayed.Given, log_u: Any, targets: Any, drawn: Any) -> Listed:
+        fixed, count = delayed.Fixed(None, log_u, targets), normals_per_step(neuron, options.driver)
+        return run_forward(plan, given, fixed, drawn, options.steps, count, options.capacity, h)
+
+    run = light_unless_differentiated(light, whole) if later and not options.forward_mode else whole
+    drawn = noise.key if isinstance(noise, Later) else (None if noise is None else noise.normals)
+    times, counts, membrane, end, flags = run(given, log_u, targets, drawn)
+    membrane = None if membrane is None else jnp.swapaxes(jnp.concatenate([made.start.v[None], membrane]), 0, 1)
+    flags = jax.lax.reduce(jax.lax.stop_gradient(flags), jnp.int32(0), jax.lax.bitwise_or, (1,))
     flags = flags | jnp.where(jnp.max(counts, axis=1) > options.capacity, SPIKE_BUFFER_FULL, 0).astype(jnp.int32)
     reached = jnp.full(options.lanes, options.steps, jnp.int32)
-    return Ran(jnp.moveaxis(times, 0, -1), counts, out.end, membrane, flags, reached)
+    return Ran(jnp.moveaxis(times, 0, -1), counts, end, membrane, flags, reached)
 
 
 def solution(net: Recurrent, ran: Ran, noise: Noise | None, options: Options) -> Solution:

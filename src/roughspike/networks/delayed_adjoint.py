@@ -23,12 +23,14 @@ from roughspike.networks.delayed import (
     Given,
     Inputs,
     Plan,
+    Ready,
     Scanned,
     Spike,
     delays_of,
     deliver,
     each_spike,
     inputs_of,
+    prepared,
     reach,
     run_scan,
     units_at,
@@ -110,23 +112,16 @@ def _read(plan: Plan, given: Given, fixed: Fixed, ring: Any, known: Any, inputs:
     """Collect the cotangents of all spikes of a step."""
     neurons = known.shape[2]
 
-    def act(spike: Spike, sent: _Sent) -> _Sent:
+    def act(spike: Spike, ready: Ready | None, sent: _Sent) -> _Sent:
         k = spike.neuron
-        delay, weights = delays_of(given, k), given.weights[k]
-        to = reach(plan, delay, spike.x, inputs.step)
-        if fixed.targets is None and to.row.ndim == 0:
-            there = ring[to.row, spike.lane]
+        weights = given.weights[k]
+        if ready is None or sent.decay is not None:
+            on_decay, on_y, on_row = in_full(spike, weights)
         else:
-            targets = jnp.arange(neurons, dtype=jnp.int32) if fixed.targets is None else fixed.targets[k]
-            row = jnp.broadcast_to(to.row, weights.shape)
-            there = ring.at[row, spike.lane, :, targets].get(mode="fill", fill_value=0.0).T
-        there = jnp.where(jnp.broadcast_to(to.fits, weights.shape)[None], there, 0.0)
-        units, back = jax.vjp(units_at, given.decay, to.y)
-        on_units = there * weights[None]
-        if to.y.ndim == 0:
-            units, on_units = units[:, None], jnp.sum(on_units, axis=1)
-        on_decay, on_y = back(on_units)
-        on_row = jnp.sum(units * there, axis=0)
+            there = look(spike, ready.row)
+            assert ready.slopes is not None
+            on_decay, on_y = None, jnp.sum(weights * (ready.slopes @ there))
+            on_row = ready.units[0] * there[0] + ready.units[1] * there[1]
         totals = sent.weights, sent.delays, sent.decay
         if sent.weights is not None:
             totals = (sent.weights.at[k].add(on_row), *totals[1:])
@@ -138,7 +133,27 @@ def _read(plan: Plan, given: Given, fixed: Fixed, ring: Any, known: Any, inputs:
         on_x = sent.x.at[spike.slot, spike.lane, k].add(jnp.sum(on_y))
         return _Sent(on_x, *totals)
 
-    return each_spike(known, act, sent)
+    def look(spike: Spike, row: jax.Array) -> jax.Array:
+        """Cotangents (2, synapses) of what arrived by the synapses of a neuron."""
+        if fixed.targets is None and row.ndim == 0:
+            return ring[row, spike.lane]
+        targets = jnp.arange(neurons, dtype=jnp.int32) if fixed.targets is None else fixed.targets[spike.neuron]
+        row = jnp.broadcast_to(row, targets.shape)
+        return ring.at[row, spike.lane, :, targets].get(mode="fill", fill_value=0.0).T
+
+    def in_full(spike: Spike, weights: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+        """Cotangents of the decay, of the arrivals and of the weights."""
+        to = reach(plan, delays_of(given, spike.neuron), spike.x, inputs.step)
+        there = jnp.where(jnp.broadcast_to(to.fits, weights.shape)[None], look(spike, to.row), 0.0)
+        units, back = jax.vjp(units_at, given.decay, to.y)
+        on_units = there * weights[None]
+        if to.y.ndim == 0:
+            units, on_units = units[:, None], jnp.sum(on_units, axis=1)
+        on_decay, on_y = back(on_units)
+        return on_decay, on_y, jnp.sum(units * there, axis=0)
+
+    prepare = prepared(plan, given, inputs.step, True)
+    return each_spike(known, prepare, act, sent)
 
 
 run_delayed.defvjp(_forward, _backward, symbolic_zeros=True)
