@@ -19,16 +19,19 @@ from roughspike.networks.step import State, coefficients, settings
 SHAPE, H = (30, 20), 0.05
 
 
-def test_every_lane_is_taken_once():
-    where = np.random.default_rng(0).random((7, 30)) < 0.3
+@pytest.mark.parametrize(("shape", "room"), [((7, 30), 16), ((50, 61), 200)])
+def test_every_lane_is_taken_once(shape, room):
+    """Both ways to find the words; many lanes, one, none, all."""
+    where = np.random.default_rng(0).random(shape) < 0.3
 
     @jax.jit
     def count(where):
-        return over_few(where, 16, lambda some, n: some.add(n, some.place + 1), jnp.zeros(where.shape, jnp.int32))
+        return over_few(where, room, lambda some, n: some.add(n, some.place + 1), jnp.zeros(where.shape, jnp.int32))
 
-    expected = np.where(where, np.arange(210).reshape(where.shape) + 1, 0)
-    np.testing.assert_array_equal(count(where), expected)
-    assert not np.any(count(np.zeros_like(where))) and where.sum() > 3 * 16
+    numbers = np.arange(where.size).reshape(shape) + 1
+    for some in (where, numbers == 33, np.zeros_like(where), np.ones_like(where), where & (numbers > where.size // 2)):
+        np.testing.assert_array_equal(count(some), np.where(some, numbers, 0))
+    assert where.sum() > 3 * room
 
 
 @pytest.mark.parametrize("lean", [True, False])

@@ -223,7 +223,7 @@ def each_spike(
 
     def some(loop: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
         done, carry = loop
-        j = jnp.minimum(packed.places(done + jnp.arange(_AT_ONCE, dtype=jnp.int32)), flat.size - 1)
+        j = jnp.minimum(packed.places(done, _AT_ONCE), flat.size - 1)
         place = j % (lanes * neurons)
         spikes = Spike(j // (lanes * neurons), place // neurons, place % neurons, flat[j])
         ready = jax.lax.optimization_barrier((spikes, prepare(spikes)))

@@ -53,17 +53,20 @@ def room_for(lanes: int) -> int:
 def over_few(where: jax.Array, room: int, act: Callable[[Some, Any], Any], carry: Any) -> Any:
     """`act` on the lanes in which `where` is true, `room` at a time."""
     packed = pack(where)
-    numbers = jnp.arange(room, dtype=jnp.int32)
 
-    def body(loop: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        done, carry = loop
-        return done + room, act(Some(packed.places(done + numbers), where.size), carry)
+    # places go around the loop: else XLA would compute them again in every kernel that uses them
+    def body(loop: tuple[jax.Array, jax.Array, Any]) -> tuple[jax.Array, jax.Array, Any]:
+        done, place, carry = loop
+        carry = act(Some(place, where.size), carry)
+        done = done + room
+        return done, jax.lax.cond(done < packed.total, lambda: packed.places(done, room), lambda: place), carry
 
-    return jax.lax.while_loop(lambda loop: loop[0] < packed.total, body, (jnp.int32(0), carry))[1]
+    start = jnp.int32(0), packed.places(jnp.int32(0), room), carry
+    return jax.lax.while_loop(lambda loop: loop[0] < packed.total, body, start)[2]
 
 
 class Packed(NamedTuple):
-    """Which lanes: 32 of them in a word, and how many there are up to the end of each word.
+    """Which lanes: 32 of them in a word, far apart, and how many there are up to the end of each word.
 
     A running count of all lanes and a search in it would cost more than everything else in a step.
     """
@@ -77,27 +80,37 @@ class Packed(NamedTuple):
         """How many lanes."""
         return self.ends[-1]
 
-    def places(self, rank: jax.Array) -> jax.Array:
-        """Places of the lanes number `rank`, from 0, in ascending order; `size` where there is none."""
-        word = jnp.searchsorted(self.ends, rank, side="right", method="scan_unrolled").astype(jnp.int32)
-        inside = jnp.minimum(word, self.words.size - 1)
-        bits = self.words[inside]
-        left = rank - self.ends[inside] + _count(bits)
-        place = 32 * word
+    def places(self, first: jax.Array, room: int) -> jax.Array:
+        """Places of `room` lanes, from number `first` on in the order of the words; `size` where there is none left."""
+        rank = first + jnp.arange(room, dtype=jnp.int32)
+        word = self._words_of(first, rank)
+        bits = self.words[word]
+        left = rank - self.ends[word] + _count(bits)
+        bit = jnp.zeros_like(word)
         for width in (16, 8, 4, 2, 1):
             low = _count(bits & np.uint32((1 << width) - 1))
             beyond = left >= low
             left = jnp.where(beyond, left - low, left)
-            place = jnp.where(beyond, place + width, place)
+            bit = jnp.where(beyond, bit + width, bit)
             bits = jnp.where(beyond, bits >> np.uint32(width), bits)
-        return jnp.where(rank < self.total, place, self.size)
+        return jnp.where(rank < self.total, bit * self.words.size + word, self.size)
+
+    def _words_of(self, first: jax.Array, rank: jax.Array) -> jax.Array:
+        """In which word the lanes number `rank` are: as many words end before, or the last that has begun."""
+        count, room = self.words.size, rank.size
+        if count * room < 1 << 12:
+            ended = jnp.sum(self.ends[None] <= rank[:, None], axis=1, dtype=jnp.int32)
+            return jnp.minimum(ended, count - 1)
+        begin = jnp.maximum(self.ends - _count(self.words) - first, 0)
+        marks = jnp.zeros(room, jnp.int32).at[begin].max(jnp.arange(count, dtype=jnp.int32), mode="drop")
+        return jax.lax.cummax(marks)
 
 
 def pack(where: jax.Array) -> Packed:
     """The lanes in which `where` is true."""
     flat = where.reshape(-1)
-    bits = jnp.pad(flat, (0, -flat.size % 32)).reshape(-1, 32).astype(jnp.uint32)
-    words = jnp.sum(bits << jnp.arange(32, dtype=jnp.uint32)[None], axis=1, dtype=jnp.uint32)
+    bits = jnp.pad(flat, (0, -flat.size % 32)).reshape(32, -1).astype(jnp.uint32)
+    words = jnp.sum(bits << jnp.arange(32, dtype=jnp.uint32)[:, None], axis=0, dtype=jnp.uint32)
     return Packed(words, jnp.cumsum(_count(words), dtype=jnp.int32), flat.size)
 
 
