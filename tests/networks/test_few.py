@@ -13,8 +13,9 @@ from lane_tools import QUICK
 
 import roughspike as rs
 from roughspike.networks.few import over_few
-from roughspike.networks.kinds import Escape
+from roughspike.networks.kinds import Escape, Threshold
 from roughspike.networks.step import State, coefficients, settings
+from roughspike.networks.threshold import Membrane, threshold_coefficients
 
 SHAPE, H = (30, 20), 0.05
 
@@ -65,3 +66,30 @@ def test_step_and_pull(lean):
     assert (one[0].fractions[0] >= 0).sum() > 2 * 24
     assert relative_gap(few[0], one[0]) < 1e-12
     assert relative_gap(few[1], one[1]) < 1e-11
+
+
+def test_hard_threshold():
+    """Two slots, neurons with one spike, two, none, and others overdue."""
+    rng = np.random.default_rng(2)
+    draw = lambda low, high: jnp.asarray(rng.uniform(low, high, SHAPE))  # noqa: E731
+    state, arrived, current = (
+        Membrane(draw(-0.5, 1.02), draw(0.0, 8.0)),
+        (draw(0.0, 0.2), draw(0.0, 0.2)),
+        draw(0.0, 1.0),
+    )
+    p, on_known = Membrane(draw(-1.0, 1.0), draw(-1.0, 1.0)), (draw(-1.0, 1.0), draw(-1.0, 1.0))
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def both(co):
+        found = []
+        for room in (0, 24):
+            kind = Threshold(2, room)
+            out = kind.step(co, state, arrived, (current, None), None, None, True)
+            on = [jnp.where(x >= 0, g, 0.0) for x, g in zip(out.fractions, on_known, strict=True)]
+            found.append((out, kind.pull(co, out.kept, out.fractions, p, on, (current, None), None, True)))
+        return found
+
+    one, few = both(threshold_coefficients(rs.LIF(1 / 6, 1 / 5, v_reset=0.7), 0.1))
+    spikes = [int((x >= 0).sum()) for x in one[0].fractions]
+    assert spikes[0] > 3 * 24 and spikes[1] > 10 and spikes[0] < 500
+    assert relative_gap(few, one) < 1e-12

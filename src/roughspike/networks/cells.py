@@ -58,9 +58,10 @@ def cell(
     - `v0`, `i0`: state at the start. `log_u`: of its first interval, of the same shape; None for a neuron without.
     """
     h, decay = options.h, decay_polynomials(neuron.mu, options.h)
+    room = 0 if options.forward_mode else room_for(v0.size)  # JAX itself cannot go backward through a loop of `few`
     if log_u is None:
         assert not isinstance(neuron, AbstractNeuron), "it spikes at a rate, so it has a threshold of its own"
-        kind = Threshold(slots) if isinstance(neuron, SLIF) else Leaky()
+        kind = Threshold(slots, room) if isinstance(neuron, SLIF) else Leaky()
         co = threshold_coefficients(neuron, h) if isinstance(neuron, SLIF) else LeakyCoefficients.of(neuron, h)
         fade = jnp.exp(-neuron.mu[0] * h / 2)
         return Cell(kind, co, decay, ((fade * means[0] + means[1]) / (1 + fade), None), Membrane(v0, i0))
@@ -72,7 +73,6 @@ def cell(
         start = GeneralState(y.v, y.i, log_u - neuron.alpha, y.more)
         return Cell(kind, neuron, decay, (0.5 * (means[0] + means[1]), None), start)
     assert isinstance(neuron, SLIF)
-    room = 0 if options.forward_mode else room_for(v0.size)  # JAX itself cannot go backward through a loop of `few`
     kind = Escape(settings(h, options.driver, neuron.reset.keep, slots, v0.dtype), room)
     co = coefficients(neuron, h, options.driver)
     rest = None if neuron.refractory is None else jnp.zeros_like(v0)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_BITS = 24  # lanes in a word: as many as float32 holds exactly
+
 
 class Some(NamedTuple):
     """Some lanes: their places in the flattened arrays, out of range where there is none left."""
@@ -66,7 +68,7 @@ def over_few(where: jax.Array, room: int, act: Callable[[Some, Any], Any], carry
 
 
 class Packed(NamedTuple):
-    """Which lanes: 32 of them in a word, far apart, and how many there are up to the end of each word.
+    """Which lanes: 24 of them in a word, far apart, and how many there are up to the end of each word.
 
     A running count of all lanes and a search in it would cost more than everything else in a step.
     """
@@ -107,10 +109,14 @@ class Packed(NamedTuple):
 
 
 def pack(where: jax.Array) -> Packed:
-    """The lanes in which `where` is true."""
+    """The lanes in which `where` is true.
+
+    The bits are put together by a product, exact in float32: a sum of shifted integers is not vectorised.
+    """
     flat = where.reshape(-1)
-    bits = jnp.pad(flat, (0, -flat.size % 32)).reshape(32, -1).astype(jnp.uint32)
-    words = jnp.sum(bits << jnp.arange(32, dtype=jnp.uint32)[:, None], axis=0, dtype=jnp.uint32)
+    bits = jnp.pad(flat, (0, -flat.size % _BITS)).reshape(_BITS, -1).astype(jnp.float32)
+    powers = jnp.asarray(2.0 ** np.arange(_BITS), jnp.float32)
+    words = jnp.matmul(powers, bits, precision=jax.lax.Precision.HIGHEST).astype(jnp.uint32)
     return Packed(words, jnp.cumsum(_count(words), dtype=jnp.int32), flat.size)
 
 

@@ -47,16 +47,38 @@ class Pulled(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """Hard threshold. The adjoint jumps at a spike are those of EventProp, for the path of a step."""
+    """Hard threshold. The adjoint jumps at a spike are those of EventProp, for the path of a step.
+
+    `room`: how many of the neurons that spike are advanced at a time (`few`); 0 for all neurons at once.
+    """
 
     slots: int
+    room: int = 0
 
     def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
         """Keep 1 / g' of each spike; in full also the state and what arrived."""
         del normals, log_u
-        out = threshold.advance(co, state, arrived, drive[0], self.slots)
+        out = (self._few_spikes if self.room else self._spikes)(co, state, arrived, drive[0])
         kept = out.steepness if lean else (state, arrived[1])
         return Stepped(out.state, out.fractions, kept, out.flags)
+
+    def _spikes(self, co: Any, state: Any, arrived: Pair, current: Any) -> threshold.Crossings:
+        return threshold.advance(co, state, arrived, current, self.slots)
+
+    def _few_spikes(self, co: Any, state: Any, arrived: Pair, current: Any) -> threshold.Crossings:
+        """`_spikes`, where those that spike are advanced once more, by themselves."""
+        zero = jnp.zeros_like(state.v)
+        given = state, arrived[1] + zero, current + zero
+        quiet = threshold.quiet(co, state, arrived, current)
+        none = tuple(zero - 1.0 for _ in range(self.slots)), (zero,) * self.slots, jnp.zeros(zero.shape, jnp.int32)
+
+        def act(some: Some, out: Any) -> Any:
+            one, on_v, now = some.take(given)
+            found = self._spikes(co, one, (0.0, on_v), now)
+            return some.put(out, (found.state.v, found.fractions, found.steepness, found.flags))
+
+        end, *rest = over_few(quiet.v >= co.v_th, self.room, act, (quiet.v, *none))
+        return threshold.Crossings(quiet._replace(v=end), *rest)
 
     def pull(
         self, co: Any, kept: Any, known: Any, p: Any, on_known: Any, drive: Pair, normals: Any, lean: bool
@@ -76,8 +98,25 @@ class Threshold:
         return Pulled(on_state, (p.i, on_arrived), (on_current, None), on_co)
 
     def _by_hand(self, co: Any, steepness: Any, known: Any, p: Any, on_known: Any) -> Pulled:
-        """With q = dL/dx of a spike in all, -q / g' is the cotangent of v(x) (theory, section 5: EventProp).
+        """Without the spikes the step is linear; they add what `_through_spikes` finds."""
+        quiet = co.keep_v * p.v, co.on_v * p.v + co.keep_i * p.i, (1.0 - co.keep_v) * p.v, p.v
+        given = tuple(steepness), tuple(known), p.v, tuple(on_known)
+        if self.room:
 
+            def act(some: Some, found: Any) -> Any:
+                steep, x, on_v, on_x = some.take(given)
+                return some.add(found, self._through_spikes(co, steep, x, on_v, on_x))
+
+            total = over_few(known[0] >= 0, self.room, act, quiet)
+        else:
+            total = map(jnp.add, quiet, self._through_spikes(co, *given))
+        on_v, on_i, on_current, on_arrived = total
+        return Pulled(Membrane(on_v, on_i), (p.i, on_arrived), (on_current, None), None)
+
+    def _through_spikes(self, co: Any, steepness: Any, known: Any, on_end: Any, on_known: Any) -> tuple[jax.Array, ...]:
+        """What the spikes of a step pass on to v, i, the current and what arrived, from v at its end and from x.
+
+        With q = dL/dx of a spike in all, -q / g' is the cotangent of v(x) (theory, section 5: EventProp).
         A spike at x acts on the end by -R e^{-mu1 h (1 - x)}, and on a later root at y by -R e^{-mu1 h (y - x)} in g.
         """
         membrane, response, rise = co.decay.membrane, co.decay.response, co.jump * co.decay.rate1
@@ -88,11 +127,11 @@ class Threshold:
 
         def later_spikes() -> tuple[jax.Array, ...]:
             """Those of the other slots, and what they do through the earlier spikes of the step."""
-            on = [jnp.zeros_like(p.v), *on_known[1:]]
-            total = (jnp.zeros_like(p.v),) * 4
+            on = [jnp.zeros_like(on_end), *on_known[1:]]
+            total = (jnp.zeros_like(on_end),) * 4
             for slot in reversed(range(self.slots)):
                 x = known[slot]
-                q = on[slot] - (p.v * rise * horner(membrane, 0.5 - x) if slot else 0.0)
+                q = on[slot] - (on_end * rise * horner(membrane, 0.5 - x) if slot else 0.0)
                 g = -q * steepness[slot]
                 for e in range(slot):
                     on[e] = on[e] - g * rise * horner(membrane, x - known[e] - 0.5)
@@ -100,17 +139,14 @@ class Threshold:
             return total
 
         x = known[0]
-        q = on_known[0] - p.v * rise * horner(membrane, 0.5 - x)
+        q = on_known[0] - on_end * rise * horner(membrane, 0.5 - x)
         total = shapes(-q * steepness[0], x)
         if self.slots > 1:
             several = sum(jnp.any(x >= 0).astype(jnp.int32) for x in known[1:]) > 0
-            none = (jnp.zeros_like(p.v),) * 4
+            none = (jnp.zeros_like(on_end),) * 4
             total = tuple(map(jnp.add, total, jax.lax.cond(several, later_spikes, lambda: none)))
         unit, on_membrane, on_response, on_square = total
-        on_v = co.keep_v * p.v + on_membrane
-        on_i = co.on_v * p.v + co.keep_i * p.i + on_response
-        on_current = (1.0 - co.keep_v) * p.v + unit - on_membrane
-        return Pulled(Membrane(on_v, on_i), (p.i, p.v + on_square), (on_current, None), None)
+        return on_membrane, on_response, unit - on_membrane, on_square
 
 
 class LeakyCoefficients(NamedTuple):

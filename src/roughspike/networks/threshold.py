@@ -95,7 +95,7 @@ def advance(
     """
     on_i, on_v = arrived
     v, i = state
-    end = current + co.keep_v * (v - current) + co.on_v * i + on_v
+    end = quiet(co, state, arrived, current).v
     path = _path(co, state, on_v, current)
     spiked = end >= co.v_th if known is None else known[0] >= 0
     fractions, steep = [], []
@@ -133,6 +133,12 @@ def advance(
         flags = flags | _flag(end >= co.v_th, TOO_MANY_SPIKES_IN_A_STEP)
     state = Membrane(end, co.keep_i * i + on_i)
     return Crossings(state, tuple(fractions), tuple(steep), flags)
+
+
+def quiet(co: Coefficients, state: Membrane, arrived: tuple[Any, Any], current: Any) -> Membrane:
+    """The end of a step without spikes."""
+    v, i = state
+    return Membrane(current + co.keep_v * (v - current) + co.on_v * i + arrived[1], co.keep_i * i + arrived[0])
 
 
 def _path(co: Coefficients, state: Membrane, on_v: Any, current: Any) -> _Path:
