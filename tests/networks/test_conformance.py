@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -45,12 +46,34 @@ def delayed():
     return coupled(jnp.asarray(0.13 + 0.02 * np.arange(9.0).reshape(3, 3)), into)
 
 
+def delayed_thresholds():
+    """Hard thresholds, one delay for all."""
+    cell = rs.LIF(1 / 6, 1 / 5, v_reset=0.2)
+    into, more = jnp.array([[0.5, 0.0, 0.3], [0.0, 0.4, 0.2]]), {"current": jnp.array([1.2, 1.1, 1.15]), "v0": 0.7}
+    return rs.Recurrent(cell, weights=0.2 * jnp.asarray(WEIGHTS), delays=0.071, input_weights=into, **more)
+
+
 def layered():
     """A hard threshold at once, then escape rates and all noises behind axonal delays, and a readout."""
     cells = [rs.LIF(1 / 6, 1 / 5, v_reset=0.9), rs.SLIF(**NOISY), rs.Readout(1 / 6, 1 / 4)]
     weights = [jnp.array([[1.4, 1.1, 0.9], [0.7, 1.3, 1.2]]), jnp.asarray(WEIGHTS[:, :2]), jnp.ones((2, 1))]
     delays = [None, jnp.array([0.043, 0.11, 0.077]), None]
     return rs.FeedForward([2, 3, 2, 1], cells, weights=weights, delays=delays, current=[0.7, 1.9, 0.0], v0=0.5)
+
+
+def with_noise(net, size):
+    """The network with its noise times `size`, (of v, of i)."""
+    cells = lambda n: n.neuron if isinstance(n, rs.Recurrent) else n.layers[1].neuron  # noqa: E731
+    return eqx.tree_at(lambda n: cells(n).sigma, net, cells(net).sigma * jnp.asarray(size)[:, None])
+
+
+def solved_thresholds(net, inputs, finer):
+    """Spike times (neurons, KEPT) without noise by the general solver, and its flags."""
+    form = net.as_event_sde(unchecked(inputs, 0.0, T1))
+    run = {"solver": diffrax.Bosh3(), "max_events": 192, "check": False}
+    sol = rs.solve(form.sde, t0=0.0, t1=T1, dt=H / finer, y0=form.start(jr.key(5)), **run)
+    of = lambda kind: jnp.sort(jnp.where(sol.event_kinds == kind, sol.event_times, jnp.inf))[:KEPT]  # noqa: E731
+    return jnp.stack([of(kind) for kind in form.spike_kinds]), sol.result.flags
 
 
 def solved(net, inputs, key):
@@ -95,13 +118,6 @@ def weighed(times, more):
 
 
 @functools.partial(jax.jit, compiler_options=QUICK)
-def run_both(at):
-    """Spike times of both, and the flags of the ground truth."""
-    times, noise, flags = solved(*at, jr.key(3))
-    return times, ours(*at, noise), flags
-
-
-@functools.partial(jax.jit, compiler_options=QUICK)
 def pull_both(at):
     """The same with gradients in all numbers of the network."""
     theirs = jax.value_and_grad(lambda at: weighed(*_with_flags(solved(*at, jr.key(3)))), has_aux=True)
@@ -118,24 +134,41 @@ def _with_flags(found):
 def gap_of(times, found, flags):
     """Largest difference of two spike times; the counts must be the same."""
     assert int(flags) == 0
-    assert (np.isfinite(times) == np.isfinite(found)).all() and np.isfinite(times).sum() >= 7
+    assert (np.isfinite(times) == np.isfinite(found)).all() and np.isfinite(times).sum() >= 6
     return np.max(np.abs(np.where(np.isfinite(times), times - found, 0.0)))
 
 
-def test_without_delay_paths_and_gradients_agree():
-    """What is left is the error of a solver of order 3."""
-    times, found, flags, theirs, on_ours = pull_both((ordered(), None))
-    assert gap_of(times, found, flags) < 1e-9
+# largest gap of a spike time, and of a gradient relative to its size, as asserted; measured: a third or less
+WIRINGS = {ordered: (1e-9, 1e-6), delayed: (2e-7, 5e-3), layered: (2e-7, 5e-3)}
+
+
+@pytest.mark.parametrize("noise", [(1.0, 1.0), (1.0, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize("make", WIRINGS)
+def test_paths_and_gradients_agree(make, noise):
+    """With noise in v and i, in v, and in neither; gradients in all numbers of the network and in input times.
+
+    In the ordered engine what is left is the error of a solver of order 3. In the others, what arrives in a step acts
+    as if it came evenly over it: an error of order 2 in the times, and 1 in their derivative in the time of arrival.
+    """
+    inputs = None if make is ordered else jnp.asarray(INPUTS)
+    times, found, flags, theirs, on_ours = pull_both((with_noise(make(), noise), inputs))
     gaps = {}
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(theirs), jax.tree.leaves(on_ours), strict=True):
-        gaps[jax.tree_util.keystr(path)] = float(np.max(np.abs(a - b)) / (1e-3 + np.max(np.abs(a))))
-    assert max(gaps.values()) < 1e-6, gaps
+        gaps[jax.tree_util.keystr(path)] = float(np.max(np.abs(a - b)) / (0.05 + np.max(np.abs(a))))
+    assert gap_of(times, found, flags) < WIRINGS[make][0]
+    assert max(gaps.values()) < WIRINGS[make][1], gaps
 
 
-@pytest.mark.parametrize("make", [delayed, layered])
-def test_with_delays_and_in_layers_paths_agree(make):
-    """What arrives in a step acts as if it came evenly over it, an error of order 2: 2e-8 and 9e-8 at this step."""
-    assert gap_of(*run_both((make(), jnp.asarray(INPUTS)))) < 2e-7
+def test_hard_thresholds_with_delays_agree_at_a_coarser_step():
+    """Steps of 1.6e-3: exact but where a spike arrives in the step in which its target spikes."""
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def both(net, inputs):
+        opts = options(STEPS * 64, H / 64, capacity=8)
+        return *solved_thresholds(net, inputs, 64), run_on(net, None, inputs, None, opts).times[0, :, :KEPT]
+
+    times, flags, found = both(delayed_thresholds(), jnp.asarray(INPUTS))
+    assert gap_of(times, found, flags) < 1e-5
 
 
 def test_refusals():
