@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+jax.config.update("jax_enable_compilation_cache", False)  # the time of a first call is that of compiling
 RESULTS = Path(__file__).parent / "results"
 
 

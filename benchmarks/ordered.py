@@ -86,7 +86,7 @@ def row(name: str, net: rs.Recurrent, t1: float, samples: int, repeats: int) -> 
 def train(neurons: int, steps: int, target: float) -> dict[str, float]:
     """Mean first spike times on noise not used in training, before and after; CPU seconds of a training step."""
     net, t1 = everyone(neurons)
-    optimiser = optax.adam(3e-3)
+    optimiser = optax.adam(1e-4)
 
     def mean(weights: jax.Array, key: jax.Array) -> jax.Array:
         return loss(eqx.tree_at(lambda n: n.synapses.free, net, weights), key, t1, 4)
@@ -121,7 +121,7 @@ def main() -> None:
         rows.append(row(*case))
         print({k: round(v, 2) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
     if not quick:
-        trained = train(1000, 40, 0.3)
+        trained = train(1000, 30, 0.3)
         print("training", trained)
         measure.write("ordered", {"machine": measure.machine(), "rows": rows, "training": trained})
 
