@@ -35,6 +35,8 @@ class Given(NamedTuple):
     - `fractions`: spikes of the presynaptic layer, one array (steps, pre, lanes) per slot, -1 where empty.
     - `pairs`: or, in its place, what they add to i and to v at the end of each step, (steps, pre, 2 lanes): i first.
     - `direct`: the same of what arrives already weighted, two arrays (steps, post, lanes).
+    - `listed`: or the same as a list of spikes leaves it, two arrays (steps, lanes, post), which are turned step by
+      step, as turned copies of the whole run would cost memory.
     - `drive`: input current, in the form of the kind; leaves (post, 1), or (steps, post, 1) if it changes.
     - `start`: state of the kind, leaves (post, lanes).
     - `normals`: (steps, normals, post, lanes). `log_u`: (intervals, post, lanes).
@@ -46,6 +48,7 @@ class Given(NamedTuple):
     fractions: tuple[jax.Array, ...] | None
     pairs: jax.Array | None
     direct: tuple[jax.Array, jax.Array] | None
+    listed: tuple[jax.Array, jax.Array] | None
     drive: Any
     start: Any
     normals: jax.Array | None
@@ -87,6 +90,12 @@ def pairs_of(decay: Decay, fractions: tuple[jax.Array, ...]) -> tuple[jax.Array,
     return jnp.asarray(on_i), jnp.asarray(on_v)
 
 
+def turned(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Two transposes. A row longer by 16 keeps a column from falling on few lines of the cache: half of the time."""
+    wide = jax.lax.optimization_barrier(tuple(jnp.pad(x, ((0, 0), (0, 16))) for x in pair))
+    return wide[0].T[:-16], wide[1].T[:-16]
+
+
 def next_threshold(log_u: Any, count: jax.Array, slot: int, some: Any) -> jax.Array:
     """log u of the interval after the spike in this slot of the step; of some lanes only if their places are given."""
     last = log_u.shape[0] - 1
@@ -102,13 +111,14 @@ class _Inputs(NamedTuple):
     fractions: Any
     pairs: Any
     direct: Any
+    listed: Any
     drive: Any
     normals: Any
 
 
 def _inputs(given: Given) -> _Inputs:
     changing = given.drive if jax.tree.leaves(given.drive)[0].ndim == 3 else None
-    return _Inputs(given.fractions, given.pairs, given.direct, changing, given.normals)
+    return _Inputs(given.fractions, given.pairs, given.direct, given.listed, changing, given.normals)
 
 
 def _scan(plan: Plan, body: Any, given: Given) -> tuple[Scanned, Any]:
@@ -142,7 +152,7 @@ def _body(plan: Plan, given: Given, lean: bool, carry: Any, inputs: _Inputs) -> 
 
 def _arrived(decay: Decay, weights: Any, inputs: _Inputs, like: jax.Array) -> tuple[Any, Any]:
     """What arrives in this step adds to i and to v at its end."""
-    direct = inputs.direct
+    direct = inputs.direct if inputs.listed is None else turned(inputs.listed)
     if inputs.pairs is not None:
         stacked = weights.T @ inputs.pairs
         both = stacked[:, : like.shape[1]], stacked[:, like.shape[1] :]
@@ -160,8 +170,8 @@ def _forward(plan: Plan, given: Any) -> tuple[Scanned, Any]:
     given, perturbed = given[0], perturbed[0]
     lean = not any(jax.tree.leaves((perturbed.co, perturbed.decay)))
     out, kept = _scan(plan, functools.partial(_body, plan, given, lean), given)
-    wanted = {name: any(jax.tree.leaves(getattr(perturbed, name))) for name in ("weights", "pairs", "direct", "drive")}
-    flags = Perturbed((lean, *wanted.values()))
+    names = "weights", "pairs", "direct", "listed", "drive"
+    flags = Perturbed((lean, *(any(jax.tree.leaves(getattr(perturbed, name))) for name in names)))
     return out, (
         given._replace(log_u=None),
         None if given.log_u is None else given.log_u.shape,
@@ -173,7 +183,7 @@ def _forward(plan: Plan, given: Any) -> tuple[Scanned, Any]:
 
 def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
     given, log_u_shape, fractions, kept, perturbed = residuals
-    lean, on_weights, on_pairs, on_direct, on_drive = perturbed.flags
+    lean, on_weights, on_pairs, on_direct, on_listed, on_drive = perturbed.flags
     shape, dtype = given.start.v.shape, given.start.v.dtype
     inputs = _inputs(given)
     changing = inputs.drive is not None
@@ -182,8 +192,8 @@ def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
     on_v = None if not plan.trace or _is_zero(cotangent.membrane) else cotangent.membrane
 
     def body(carry: Any, step: Any) -> Any:
-        p, total = carry
-        inputs, kept, known, on_known, on_v = step
+        p, total, on_listed = carry
+        n, inputs, kept, known, on_known, on_v = step
         drive = given.drive if inputs.drive is None else inputs.drive
         if on_v is not None:
             p = p._replace(v=p.v + on_v)
@@ -210,6 +220,9 @@ def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
                 more["weights"] = sent[0] @ on_arrived[0].T + sent[1] @ on_arrived[1].T
         if on_direct:
             moving["direct"] = on_arrived
+        if on_listed is not None:
+            put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, n, 0)  # noqa: E731
+            on_listed = tuple(map(put, on_listed, turned(on_arrived)))
         if on_drive and changing:
             moving["drive"] = jax.tree.map(lambda x: jnp.sum(x, axis=-1, keepdims=True), pulled.drive)
         elif on_drive:
@@ -217,7 +230,7 @@ def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
         if not lean:
             more["co"] = pulled.co
         total = {name: jax.tree.map(jnp.add, total[name], more[name]) for name in total}
-        return (pulled.p, total), moving
+        return (pulled.p, total, on_listed), moving
 
     nothing: dict[str, Any] = {}
     if on_weights:
@@ -228,9 +241,14 @@ def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
         nothing["co"] = jax.tree.map(jnp.zeros_like, given.co)
         if inputs.fractions is not None:
             nothing["decay"] = jax.tree.map(jnp.zeros_like, given.decay)
-    (p, total), moving = jax.lax.scan(
-        body, (p, nothing), (inputs, kept, fractions, on_spikes, on_v), length=_steps(given), reverse=True
+    numbers = jnp.arange(_steps(given), dtype=jnp.int32)
+    # cotangents of a list are written over what it delivered, which nobody needs any more: two arrays less at a time
+    start = p, nothing, given.listed if on_listed else None
+    (p, total, listed), moving = jax.lax.scan(
+        body, start, (numbers, inputs, kept, fractions, on_spikes, on_v), reverse=True
     )
+    if listed is not None:
+        moving["listed"] = listed
     if on_drive:
         sums = (
             jax.tree.map(lambda x: jnp.sum(x, axis=-1, keepdims=True), total["drive"])

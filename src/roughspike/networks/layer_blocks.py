@@ -174,7 +174,7 @@ def _from(log_u: jax.Array, count: jax.Array, spikes: int) -> jax.Array:
 
 def _reach(own: Wiring, sizes: Sizes, steps: int, part: Parts, times: Any, before: Any, first: Any) -> dict[str, Any]:
     """The weights, and the form in which spikes of this block reach a layer: through delays from their times."""
-    found = dict.fromkeys(("weights", "fractions", "pairs", "direct"))
+    found = dict.fromkeys(("weights", "fractions", "pairs", "direct", "listed"))
     weights, delays = part.weights, part.delays
     on_grid = (part.decay, sizes.h, steps, first)
     if before is not None and delays is None:
@@ -188,7 +188,7 @@ def _reach(own: Wiring, sizes: Sizes, steps: int, part: Parts, times: Any, befor
         times = times + jnp.broadcast_to(delays, times.shape[1])[None, :, None]
     if own.listed:
         n, on = steps_of(times, *on_grid)
-        return {**found, "direct": deliver(steps, weights, Spikes(*on, n))}
+        return {**found, "listed": deliver(steps, weights, Spikes(*on, n))}
     return {**found, "weights": weights, "pairs": input_pairs(times, *on_grid)}
 
 

@@ -139,7 +139,7 @@ def _finished(
 
 def _reach(layer: Layer, decay: Any, inputs: Any, before: Scanned | None, options: Options) -> dict[str, Any]:
     """The weights, and the form in which presynaptic spikes reach the layer."""
-    found = dict.fromkeys(("weights", "fractions", "pairs", "direct"))
+    found = dict.fromkeys(("weights", "fractions", "pairs", "direct", "listed"))
     delays, weights = layer.delays, layer.synapses.dense()
     if before is None:
         if inputs is None:
@@ -149,7 +149,7 @@ def _reach(layer: Layer, decay: Any, inputs: Any, before: Scanned | None, option
             times = inputs if delays is None else inputs + jnp.broadcast_to(delays, inputs.shape[1])[None, :, None]
             if not options.forward_mode and worth_listing(times.shape[0], weights, options.steps):
                 n, on = steps_of(times, decay, options.h, options.steps)
-                return {**found, "direct": deliver(options.steps, weights, Spikes(*on, n))}
+                return {**found, "listed": deliver(options.steps, weights, Spikes(*on, n))}
             return {**found, "weights": weights, "pairs": input_pairs(times, decay, options.h, options.steps)}
         times = inputs
     elif delays is None:

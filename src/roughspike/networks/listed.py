@@ -39,7 +39,7 @@ def worth_listing(capacity: int, weights: jax.Array, steps: int) -> bool:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def deliver(steps: int, weights: jax.Array, spikes: Spikes) -> tuple[jax.Array, jax.Array]:
-    """What the spikes add to i and to v at the end of each step: two arrays (steps, post, lanes)."""
+    """What the spikes add to i and to v at the end of each step: two arrays (steps, lanes, post)."""
     capacity, pre, lanes = spikes.n.shape
     each = capacity * pre
     order, first = _by_key(jnp.moveaxis(spikes.n, 2, 0).reshape(lanes, each), steps)
@@ -54,11 +54,8 @@ def deliver(steps: int, weights: jax.Array, spikes: Spikes) -> tuple[jax.Array, 
         nothing = jnp.zeros(weights.shape[1], weights.dtype)
         return jax.lax.fori_loop(*bounds, add, (nothing, nothing))
 
-    def step(bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return _turned(jax.lax.map(cell, bounds))
-
     first = (first + each * jnp.arange(lanes, dtype=first.dtype)[:, None]).T
-    return jax.lax.map(step, (first[:-1], first[1:]))
+    return jax.lax.map(lambda bounds: jax.lax.map(cell, bounds), (first[:-1], first[1:]))
 
 
 def _by_key(keys: jax.Array, limit: int) -> tuple[jax.Array, jax.Array]:
@@ -86,8 +83,8 @@ def _backward(steps, kept, cotangent):
     weights, spikes, flags = kept
     on_weights, on_spikes = flags.flags
     capacity, pre, lanes = spikes.n.shape
-    dense = [_dense(x, (steps, weights.shape[1], lanes), weights.dtype) for x in cotangent]
-    p_i, p_v = (x.reshape(steps * lanes, -1) for x in jax.lax.map(_turned, (dense[0], dense[1])))
+    dense = [_dense(x, (steps, lanes, weights.shape[1]), weights.dtype) for x in cotangent]
+    p_i, p_v = (x.reshape(steps * lanes, -1) for x in dense)
     flat = lambda x: jnp.moveaxis(x, 1, 0).reshape(pre, capacity * lanes)  # noqa: E731
     cells = flat(spikes.n * lanes + jnp.arange(lanes, dtype=spikes.n.dtype)[None, None])
     missing = steps * lanes
@@ -114,12 +111,6 @@ def _backward(steps, kept, cotangent):
         back = lambda x: jnp.moveaxis(x.reshape(pre, capacity, lanes), 0, 1)  # noqa: E731
         found[1:] = [back(jnp.where(here, pull(p), 0.0)) for p in (p_i, p_v)]
     return found[0], Spikes(found[1], found[2], None)  # pyright: ignore[reportArgumentType]
-
-
-def _turned(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Two transposes. A row longer by 16 keeps a column from falling on few lines of the cache: half of the time."""
-    wide = jax.lax.optimization_barrier(tuple(jnp.pad(x, ((0, 0), (0, 16))) for x in pair))
-    return wide[0].T[:-16], wide[1].T[:-16]
 
 
 def _dense(x: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
