@@ -29,6 +29,26 @@ with our step. Neither has noise.
 {table}
 
 """
+RECURRENT = """\
+## Recurrent networks
+
+Zero delay, every spike in its order, noise in v and i drawn in the run, float32, {samples} samples (4 of the largest),
+{ordered_machine} (`benchmarks/ordered.py`); the first is the network of Fig. 2 of Holberg & Salvi as one recurrent
+network. Compiling is of the gradient in the weights.
+
+{ordered}
+
+{training}
+
+With delays of 1.5 ms, 100 synapses per neuron, steps of 0.1 ms, escape rate and noise, one sample, no spike lost,
+{delayed_machine} (`benchmarks/delayed.py`). The gradient is that of a loss of all first spikes in all weights and the
+delay.
+
+{delayed}
+
+{nest}
+
+"""
 _SHOWN = {
     "layered": ("inputs", "neurons", "spikes", "steps", "samples"),
     "ordered": ("neurons", "steps", "samples"),
@@ -86,7 +106,7 @@ Exact input spikes take two numbers per spike, that is two products with the inp
 Where they are few, each is delivered by itself in place of both products: the input layer of 700 channels then costs
 less than the surrogate's.
 
-{layered_memory}{peers}## How cost grows
+{layered_memory}{peers}{recurrent}## How cost grows
 
 One quantity is changed at a time, the others stay ({growth_base}).
 CPU time of a loss and its gradient in all weights, {growth_machine}{growth_note}. Spikes are, for
@@ -119,6 +139,10 @@ Gram matrix of 64 by 64 trains of 50 spikes, two neurons, {kernel_machine}.
 - *All lanes go on.* A spike is handled inside the step of its own lane; no sample waits for another's event.
 - *The adjoint is written by hand.* It keeps the potential, the synaptic current and the place of each spike, and runs
   each step once more with its spikes known. It is the exact derivative of what was computed, not of a limit.
+- *Few lanes.* Where one neuron in twenty spikes in a step, only those are searched for a root: they are found in words
+  of 24 bits, advanced together, and put back.
+- *Nothing as long as the run.* A recurrent run that nobody differentiates draws its noise, and writes its spike times
+  down, a few steps at a time, in the processor's cache.
 - *One kernel per exponential.* A compiled scan on a CPU pays for each kernel it launches. The step is arranged so that
   values with many users are exponentials or quotients, which the compiler computes once, and so that everything else
   melts into them.
@@ -164,6 +188,7 @@ def page() -> str:
         growth_note=growth.get("note", "; all of an engine in one process"),
         layered_memory=_layered_memory(layered),
         peers=_peers(),
+        recurrent=_recurrent(),
         growth_base="; ".join(
             f"{engine}: " + ", ".join(f"{x:g} {name}" for name, x in base.items() if x and name in _SHOWN[engine])
             for engine, base in growth["base"].items()
@@ -238,6 +263,48 @@ def _peers() -> str:
     rows = [(n, _number(r["ms"]), _number(r["compile_s"]), f"{r['loss']:.4f}") for n, r in found["rows"].items()]
     table = _table(("", "CPU ms", "compile, CPU s", "loss"), rows)
     return PEERS.format(table=table, machine=_machine(found["machine"]))
+
+
+def _recurrent() -> str:
+    """Both engines for recurrent networks, the training of the largest, NEST."""
+    ordered, delayed = _read("ordered"), _read("delayed")
+    columns = ("spikes_mean", "forward_ms", "weights_ms", "all_ms", "weights_first_call_cpu_s")
+    rows = [(r["name"], str(r["steps"]), *(_number(r[c]) for c in columns)) for r in ordered["rows"]]
+    head = ("network", "steps", "spikes a sample", "forward, ms", "in weights, ms", "in all, ms", "compile, CPU s")
+    trained = ordered["training"]
+    training = (
+        f"{trained['neurons']} neurons learn by Adam on all weights, noise anew in each of {trained['steps']} steps:\n"
+        f"the mean first spike moves from {trained['before']:.3f} to {trained['after']:.3f}, asked "
+        f"{trained['target']}; {trained['cpu_s_per_step']:.2f} CPU s a step."
+    )
+    lines, compared = [], []
+    for r in delayed["rows"]:
+        run = f"{r.get('t1', 1000.0) / 1000:g} s"
+        numbers = (
+            r["rate_hz"],
+            r["forward_ms"],
+            r["gradient_ms"],
+            r["gradient_temp_mb"],
+            r["gradient_first_call_cpu_s"],
+        )
+        lines.append((f"{r['neurons']:,}, {r['storage']}", run, f"{r['spikes']:,}", *map(_number, numbers)))
+        if "nest_ms" in r:
+            facts = f"{r['storage']} weights (NEST: {r['nest_ms']:.0f} ms, {r['nest_rate_hz']:.0f} Hz)"
+            compared.append(f"{r['forward_ms'] / r['nest_ms']:.2f} of its time with {facts}")
+    nest = (
+        "NEST 3.10, one thread, in turn with ours on the same kind of network, with a hard threshold in place of the\n"
+        f"escape rate: we take {', '.join(compared)}."
+    )
+    head_delayed = ("neurons", "run", "spikes", "Hz", "forward, ms", "gradient, ms", "MB", "compile, CPU s")
+    return RECURRENT.format(
+        samples=ordered["rows"][0]["samples"],
+        ordered_machine=_machine(ordered["machine"]),
+        ordered=_table(head, rows),
+        training=training,
+        delayed_machine=_machine(delayed["machine"]),
+        delayed=_table(head_delayed, lines),
+        nest=nest,
+    )
 
 
 def _growth_rows() -> dict[tuple[str, str], list[dict[str, Any]]]:
