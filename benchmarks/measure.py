@@ -52,8 +52,14 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "backend": jax.default_backend(),
+        "huge_pages": huge_pages(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
     }
+
+
+def huge_pages() -> bool:
+    """Was the process told to ask for huge pages? Else more than 32 MB are fetched page by page in every call."""
+    return "glibc.malloc.hugetlb=1" in os.environ.get("GLIBC_TUNABLES", "")
 
 
 def _processor() -> str:
@@ -65,9 +71,9 @@ def _processor() -> str:
 
 
 def write(name: str, result: dict[str, Any]) -> Path:
-    """Write a result beside the scripts."""
+    """Write a result beside the scripts; one with huge pages beside the one without."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    path = RESULTS / f"{name}{'_huge_pages' if huge_pages() else ''}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     return path
 

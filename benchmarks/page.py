@@ -10,150 +10,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+from page_text import HUGE_PAGES, LAYERED_MEMORY, PEERS, RECURRENT, TEXT
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "how-fast.md"
-LAYERED_MEMORY = """\
-`checkpoint=True` runs blocks of about sqrt(steps) steps again in the backward pass. 5-120-3, batch of 150:
-
-{table}
-
-"""
-PEERS = """\
-## Libraries of exact event-based gradients
-
-5-120-3 with hard thresholds and one spike per neuron, loss and gradient for a batch of 150, on the same weights and
-inputs, all in one process ({machine}; `benchmarks/peers.py`). jaxsnn runs EventProp from event to event; its room
-for events is fixed, and one that is too small changes loss and gradient without a word. eventax integrates by Euler
-with our step. Neither has noise.
-
-{table}
-
-"""
-RECURRENT = """\
-## Recurrent networks
-
-Zero delay, every spike in its order, noise in v and i drawn in the run, float32, {samples} samples (4 of the largest),
-{ordered_machine} (`benchmarks/ordered.py`); the first is the network of Fig. 2 of Holberg & Salvi as one recurrent
-network. Compiling is of the gradient in the weights.
-
-{ordered}
-
-{training}
-
-With delays of 1.5 ms, 100 synapses per neuron, steps of 0.1 ms, escape rate and noise, one sample, no spike lost,
-{delayed_machine} (`benchmarks/delayed.py`). The gradient is that of a loss of all first spikes in all weights and the
-delay.
-
-{delayed}
-
-{nest}
-
-"""
 _SHOWN = {
     "layered": ("inputs", "neurons", "spikes", "steps", "samples"),
     "ordered": ("neurons", "steps", "samples"),
     "delayed": ("neurons", "synapses", "steps", "samples"),
 }
 FIGURE = PAGE.parent / "images" / "growth.svg"
-
-TEXT = """\
-# How fast, and why
-
-<!-- written by benchmarks/page.py from benchmarks/results/*.json: change those -->
-
-Process CPU time, the least of several repeats after warm-up; what is compared was run in one process. The machine was
-shared, so compare within a table, and take no single number to better than a third. Reproduce with
-`python benchmarks/<name>.py`.
-
-## One noisy neuron: the workload of Fig. 1
-
-128 samples, 500 steps, float32, {fig1_machine}. roughspike draws its noise inside the measured call and simulates all
-spikes, about 21 a sample. The *published algorithm*, written on plain diffrax, restarts the solver at every spike of
-the batch with a virtual Brownian tree, and stops after three spikes. The *lean scan* is what a careful user would write
-by hand: explicit Euler, one spike a step, biased by 5e-3 in the first spike time where roughspike has some 1e-5. First
-calls are wall time{fig1_first}.
-
-{fig1}
-
-At the start of training, where samples spike rarely and the published algorithm has to integrate to the end, the
-gradient of the signature loss costs it {early_published:.0f} ms and roughspike {early_ours:.1f} ms: {early_ratio:.0f}
-times. At the parameters that generated the data the ratio is {late_ratio:.0f}.
-
-## Many neurons
-
-Nanoseconds per neuron and step, noise included. Many lanes run in blocks of samples, one block after the other: of at
-most 4,096 lanes where nothing is differentiated, so that a block stays in the cache and a run of any size needs the
-memory of one block; of at most 32,768 where the backward pass keeps something of every lane.
-
-{lanes}
-
-## Memory
-
-Temporary memory of the gradient of 128 samples. `simulate(..., checkpoint=True)` keeps the state at about sqrt(steps)
-times and runs the steps between them again; its numbers are the same.
-
-{memory}
-
-## Layers: a training step beside one with surrogate gradients
-
-Forward, backward and Adam, float32, against the fastest of four ways of writing the same network with surrogate
-gradients, {layered_machine}{wide_load}.
-Memory is that of the compiled program.
-
-{layered}
-
-Exact input spikes take two numbers per spike, that is two products with the input weights where rounded ones take one.
-Where they are few, each is delivered by itself in place of both products: the input layer of 700 channels then costs
-less than the surrogate's.
-
-{layered_memory}{peers}{recurrent}## How cost grows
-
-One quantity is changed at a time, the others stay ({growth_base}).
-CPU time of a loss and its gradient in all weights, {growth_machine}{growth_note}. Spikes are, for
-layered, those of an input channel, else those of the network in a sample, moved by the input current; synapses those
-of one neuron. The exponent is that of a power law through the first and the last row: 1 is proportional.
-
-![Cost of a gradient as one quantity grows](images/growth.svg)
-
-{growth}
-
-## Event SDEs in general
-
-`rs.solve` against a scan by hand on a system without events, and against the restart algorithm on the neuron of Fig. 1
-written as an `EventSDE`, 500 steps, {events_machine}.
-
-{events}
-
-## The signature kernel
-
-Gram matrix of 64 by 64 trains of 50 spikes, two neurons, {kernel_machine}.
-
-{kernel}
-
-## Why
-
-- *Noise once, on a grid.* Inside a step the path of the noise is smooth. No Brownian tree is walked, and nothing is
-  restarted at a spike.
-- *No solver where the flow is known.* Potential and current have an exact flow; the hazard of a step is a quadratic
-  through three values, so a spike is the root of a cubic, found without an exponential.
-- *All lanes go on.* A spike is handled inside the step of its own lane; no sample waits for another's event.
-- *The adjoint is written by hand.* It keeps the potential, the synaptic current and the place of each spike, and runs
-  each step once more with its spikes known. It is the exact derivative of what was computed, not of a limit.
-- *Few lanes.* Where one neuron in twenty spikes in a step, only those are searched for a root: they are found in words
-  of 24 bits, advanced together, and put back.
-- *Nothing as long as the run.* A recurrent run that nobody differentiates draws its noise, and writes its spike times
-  down, a few steps at a time, in the processor's cache.
-- *One kernel per exponential.* A compiled scan on a CPU pays for each kernel it launches. The step is arranged so that
-  values with many users are exponentials or quotients, which the compiler computes once, and so that everything else
-  melts into them.
-
-## What is not fast
-
-- A first call compiles: seconds, see the tables. A persistent compilation cache of JAX removes it from the second
-  process on.
-- `parabola` steps cost one more normal; float64 costs two to four times float32.
-- Under `vmap` a step that would be skipped because no neuron spikes twice in it is run.
-"""
 
 
 def main() -> None:
@@ -189,6 +55,7 @@ def page() -> str:
         layered_memory=_layered_memory(layered),
         peers=_peers(),
         recurrent=_recurrent(),
+        huge_pages=_huge_pages(),
         growth_base="; ".join(
             f"{engine}: " + ", ".join(f"{x:g} {name}" for name, x in base.items() if x and name in _SHOWN[engine])
             for engine, base in growth["base"].items()
@@ -265,6 +132,27 @@ def _peers() -> str:
     return PEERS.format(table=table, machine=_machine(found["machine"]))
 
 
+def _huge_pages() -> str:
+    """The same programs with and without; empty if they were not measured."""
+    lines = []
+    for name, wanted in (("layered", ("surrogate, product inside, autodiff", "exact", "exact, noisy")), ("peers", ())):
+        if not (RESULTS / f"{name}_huge_pages.json").exists():
+            return ""
+        without, others = _by_name(_read(name)), _by_name(_read(f"{name}_huge_pages"))
+        for key in others:
+            if not wanted or key.split(": ")[-1] in wanted:
+                lines.append((key, _number(without[key]["ms"]), _number(others[key]["ms"])))
+    return HUGE_PAGES.format(table=_table(("", "CPU ms", "with huge pages"), lines))
+
+
+def _by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows by their name, those of several networks with the network in front."""
+    rows = result["rows"]
+    if all(isinstance(r, dict) for r in rows.values()):
+        return rows
+    return {f"{network}: {r['name']}": r for network, some in rows.items() for r in some}
+
+
 def _recurrent() -> str:
     """Both engines for recurrent networks, the training of the largest, NEST."""
     ordered, delayed = _read("ordered"), _read("delayed")
@@ -335,16 +223,29 @@ def draw(sweeps: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
 
     matplotlib.rcParams["svg.hashsalt"] = "roughspike"
     engines = list(dict.fromkeys(engine for engine, _ in sweeps))
-    figure, panels = plt.subplots(1, len(engines), figsize=(4.5 * len(engines), 3.4), squeeze=False)
+    colours = {
+        factor: f"C{k}" for k, factor in enumerate(("neurons", "steps", "samples", "spikes", "synapses", "inputs"))
+    }
+    figure, panels = plt.subplots(
+        1, len(engines), figsize=(3.6 * len(engines), 3.6), squeeze=False, sharey=True, layout="constrained"
+    )
     for engine, axes in zip(engines, panels[0], strict=True):
         for (of, factor), rows in sweeps.items():
             if of == engine:
                 x = [r["value"] / rows[0]["value"] for r in rows]
-                axes.loglog(x, [r["gradient_ms"] for r in rows], "o-", label=factor)
-        axes.set(xlabel="times the smallest value", ylabel="loss and gradient, CPU ms", title=engine)
-        axes.legend(frameon=False)
+                axes.loglog(x, [r["gradient_ms"] for r in rows], "o-", ms=4, color=colours[factor], label=factor)
+        start = min(r["gradient_ms"] for (of, _), rows in sweeps.items() if of == engine for r in rows[:1])
+        axes.loglog((1, 16), (start, 16 * start), ":", color="0.5", label="proportional", zorder=0)
+        axes.set(xlabel="times the smallest value", title=engine, xlim=(0.9, 18))
+        axes.set_xticks((1, 2, 4, 8, 16), ("1", "2", "4", "8", "16"), minor=False)
+        axes.set_xticks((), minor=True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
+    ticks = (5, 10, 20, 50, 100, 200, 500)
+    panels[0, 0].set_yticks(ticks, [str(x) for x in ticks])
+    panels[0, 0].set_yticks((), minor=True)
+    panels[0, 0].set_ylabel("loss and gradient, CPU ms")
+    lines = {line.get_label(): line for axes in panels[0] for line in axes.get_lines()}
+    figure.legend(lines.values(), lines.keys(), loc="outside right center", frameon=False)
     figure.savefig(FIGURE, metadata={"Date": None})
 
 

@@ -48,12 +48,13 @@ def irregularity(trains: list[np.ndarray]) -> float:
 
 
 def draw(axes: np.ndarray, g: float, sol: rs.Solution, trains: list[np.ndarray]) -> float:
-    """Raster of 100 neurons and the rate of all; the mean rate after 100 ms in Hz."""
+    """Raster of every tenth neuron and the rate of all; the mean rate after 100 ms in Hz."""
     raster, rate = axes
     shown = [trains[k] for k in range(0, NEURONS, 10)]
     colours = ["tab:blue" if k < EXCITATORY else "tab:red" for k in range(0, NEURONS, 10)]
-    raster.eventplot(shown, colors=colours, linewidths=0.7, linelengths=0.8)
-    raster.set(title=f"g = {g:g}", ylabel="every tenth neuron")
+    raster.eventplot(shown, colors=colours, linewidths=1.0, linelengths=1.2)
+    raster.set(title=f"g = {g:g}", ylim=(-1.0, len(shown)), yticks=(40, 90), yticklabels=("excitatory", "inhibitory"))
+    raster.tick_params(axis="y", length=0, rotation=90)
     bins = np.arange(0.0, T1 + 1.0, 1.0)
     per_ms = np.histogram(np.concatenate(trains), bins)[0] / NEURONS
     rate.plot(bins[:-1], 1e3 * per_ms, color="black", lw=0.7)
@@ -71,6 +72,8 @@ def main() -> None:
         hz, cv = draw(axes[:, column], g, sol, trains), irregularity(trains)
         found.append((hz, cv))
         print(f"g = {g:g}: {hz:6.1f} Hz, irregularity of the intervals {cv:.2f}, engine {sol.engine}")
+    axes[1, 0].sharey(axes[1, 1])
+    axes[1, 0].set_ylim(0.0, 110.0)
     (fast, regular), (slow, irregular) = found
     assert slow < 0.7 * fast and irregular > regular, found
     figure = Path(sys.argv[1] if len(sys.argv) > 1 else Path(tempfile.mkdtemp()) / "brunel.svg")

@@ -94,14 +94,12 @@ def main() -> tuple[np.ndarray, list[int]]:
     for ax, d, title in ((axes[1], delays[0], "before"), (axes[2], delays[-1], "after")):
         v, t = np.asarray(voltage(jnp.asarray(d))), np.arange(round(T1 / DT) + 1) * DT
         for k, name in enumerate(names):
-            style = (
-                {"color": "tab:red", "lw": 1.6, "zorder": 3, "label": name} if k == 0 else {"color": "0.6", "lw": 0.9}
-            )
-            ax.plot(t, v[k], **style)
-        ax.axhline(0.45, color="black", ls=":", lw=0.8)
-        ax.set(xlabel="time (ms)", title=title, ylim=(0.0, 0.7))
+            own = {"color": "tab:red", "lw": 1.6, "zorder": 3, "label": f"order {name}"}
+            ax.plot(t, v[k], **(own if k == 0 else {"color": "0.6", "lw": 0.9, "label": "the others" * (k == 1)}))
+        ax.axhline(0.45, color="black", ls=":", lw=0.8, label="threshold")
+        ax.set(xlabel="time (ms)", title=title, ylim=(0.0, 0.75))
     axes[1].set_ylabel("membrane potential")
-    axes[2].legend(frameon=False)
+    axes[1].legend(frameon=False, loc="upper right", fontsize="small")
     figure = Path(sys.argv[1] if len(sys.argv) > 1 else Path(tempfile.mkdtemp()) / "temporal_order.svg")
     fig.savefig(figure)
     print(f"wrote {figure}")
