@@ -46,7 +46,7 @@ def test_step_and_pull(lean):
     static = settings(H, rs.LinearDriver(), neuron.reset.keep, slots, jnp.float64)
     rest = jnp.maximum(draw(-0.3, 0.06), 0.0)
     state = State(draw(0.2, 1.3), draw(0.0, 2.0), draw(-1.0, -1e-3), rest)
-    arrived, drive = (draw(-0.1, 0.1), draw(-0.1, 0.1)), (draw(0.0, 0.3), draw(0.0, 0.5))
+    arrived, drive = tuple(draw(-0.1, 0.1) for _ in range(3)), (draw(0.0, 0.3), draw(0.0, 0.5))
     normals = jnp.asarray(rng.standard_normal((2, *SHAPE)))
     log_u, p = draw(-1.0, -0.01), State(*(draw(-1.0, 1.0) for _ in range(4)))
     on_known = tuple(draw(-1.0, 1.0) for _ in range(slots))

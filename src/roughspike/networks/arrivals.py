@@ -16,14 +16,15 @@ from roughspike.networks.decay import Decay, left_of_step
 
 
 def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int, first: Any = 0) -> jax.Array:
-    """What spikes (capacity, pre, lanes), times from the start of the run, add per unit weight to i and to v.
+    """What spikes (capacity, pre, lanes), times from the start of the run, add per unit weight: `left_of_step`.
 
-    Shape (steps, pre, 2 lanes), i first. Any number of spikes of a channel may fall in a step. Differentiable in times.
+    Shape (steps, pre, parts x lanes), i first. Any number of spikes of a channel may fall in a step. Differentiable in
+    times.
     """
     _, pre, lanes = times.shape
     n, on = steps_of(times, decay, h, steps, first)
     rows, columns = (jax.lax.broadcasted_iota(jnp.int32, times.shape, axis) for axis in (1, 2))
-    pairs = jnp.zeros((steps, pre, 2 * lanes), times.dtype)
+    pairs = jnp.zeros((steps, pre, decay.parts * lanes), times.dtype)
     for k, x in enumerate(on):
         pairs = pairs.at[n, rows, columns + k * lanes].add(x, mode="drop")
     return pairs
@@ -31,10 +32,10 @@ def input_pairs(times: jax.Array, decay: Decay, h: float, steps: int, first: Any
 
 def delayed_synapses(
     times: jax.Array, weights: jax.Array, delays: jax.Array, decay: Decay, h: float, steps: int, first: Any = 0
-) -> tuple[jax.Array, jax.Array]:
-    """What spikes (capacity, pre, lanes) add to i and v through synapses (pre, post) with delays of their own.
+) -> tuple[jax.Array, ...]:
+    """What spikes (capacity, pre, lanes) add through synapses (pre, post) with delays of their own.
 
-    Two arrays (steps, post, lanes), weighted; differentiable in times, weights and delays.
+    As `left_of_step`, arrays (steps, post, lanes), weighted; differentiable in times, weights and delays.
     """
     capacity, pre, lanes = times.shape
     post = weights.shape[1]
@@ -43,8 +44,7 @@ def delayed_synapses(
     shape = (capacity, pre, post, lanes)
     rows, columns = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (2, 3))
     zeros = jnp.zeros((steps, post, lanes), times.dtype)
-    on_i, on_v = (zeros.at[n, rows, columns].add(weights[None, :, :, None] * x, mode="drop") for x in on)
-    return on_i, on_v
+    return tuple(zeros.at[n, rows, columns].add(weights[None, :, :, None] * x, mode="drop") for x in on)
 
 
 def delay_fractions(fractions: tuple[jax.Array, ...], delays: jax.Array, h: float) -> tuple[jax.Array, ...]:
@@ -71,7 +71,7 @@ def delay_fractions(fractions: tuple[jax.Array, ...], delays: jax.Array, h: floa
 
 def steps_of(
     times: jax.Array, decay: Decay, h: float, steps: int, first: Any = 0
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """The step of each time (`steps` for none), and what a spike there adds to i and v at the end of it.
 
     Steps are counted from the step `first` of the run; times always from its start.

@@ -57,7 +57,8 @@ def cell(
     - `means`: of the input current over the two halves of a step, each of a shape that broadcasts to the neurons.
     - `v0`, `i0`: state at the start. `log_u`: of its first interval, of the same shape; None for a neuron without.
     """
-    h, decay = options.h, decay_polynomials(neuron.mu, options.h)
+    at_a_rate = isinstance(neuron, SLIF) and log_u is not None
+    h, decay = options.h, decay_polynomials(neuron.mu, options.h, middle=at_a_rate)
     room = 0 if options.forward_mode else room_for(v0.size)  # JAX itself cannot go backward through a loop of `few`
     if log_u is None:
         assert not isinstance(neuron, AbstractNeuron), "it spikes at a rate, so it has a threshold of its own"

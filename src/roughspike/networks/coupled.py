@@ -136,7 +136,7 @@ def _delayed(
     if inputs is not None and net.inputs is not None:
         lanes = jnp.tile(jnp.moveaxis(inputs.reshape(-1, *inputs.shape[-2:]), 0, -1), (1, 1, options.samples or 1))
         pairs = input_pairs(jnp.swapaxes(lanes, 0, 1), made.decay, h, options.steps)
-        pairs = pairs.reshape(*pairs.shape[:2], 2, options.lanes)
+        pairs = pairs.reshape(*pairs.shape[:2], made.decay.parts, options.lanes)
         direct = jnp.einsum("npal,pk->nalk", pairs, net.inputs.dense())
     given = delayed.Given(made.co, made.decay, net.synapses.values, delays / h, made.drive, direct, made.start)
     later = isinstance(noise, Later) or noise is None

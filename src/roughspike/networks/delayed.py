@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from roughspike._types import DELAY_OUT_OF_ROOM, NOT_FINITE
-from roughspike.networks.decay import Decay, horner, left_of_step, slope
+from roughspike.networks.decay import Decay, left_of_step, slopes_of_step
 from roughspike.networks.few import pack
 from roughspike.networks.general import General
 from roughspike.networks.kinds import Kind, Stepped
@@ -42,7 +42,7 @@ class Given(NamedTuple):
     - `co`: coefficients of the kind; `decay`: of what arrives.
     - `weights`, `delays`: values of `Synapses`; the delays over h, a scalar, (neurons,) or of the shape of the weights.
     - `drive`: input current in the form of the kind, leaves (1, neurons), or (steps, 1, neurons) if it changes.
-    - `direct`: what input spikes add to i and v at the end of each step, (steps, 2, lanes, neurons), or None.
+    - `direct`: what input spikes add in each step (`left_of_step`), (steps, parts, lanes, neurons), or None.
     - `start`: state of the kind, leaves (lanes, neurons).
     """
 
@@ -136,7 +136,7 @@ def run_scan(
 def started(plan: Plan, given: Given) -> tuple[Any, ...]:
     """What a run carries, at its start: state, what arrives, the ring, spike counts, flags."""
     lanes, neurons = given.start.v.shape
-    ring = jnp.zeros((plan.rows, lanes, 2, neurons), given.start.v.dtype)
+    ring = jnp.zeros((plan.rows, lanes, given.decay.parts, neurons), given.start.v.dtype)
     zero = jnp.zeros((lanes, neurons), jnp.int32)
     return given.start, ring[0], ring, zero, zero
 
@@ -169,16 +169,16 @@ def with_end_flags(plan: Plan, given: Given, end: Any, flags: jax.Array) -> jax.
 def advance(
     plan: Plan, given: Given, fixed: Fixed, state: Any, arrived: jax.Array, count: jax.Array, inputs: Inputs, lean: bool
 ) -> Stepped:
-    """One step of all neurons, with what arrived (lanes, 2, neurons)."""
+    """One step of all neurons, with what arrived (lanes, parts, neurons)."""
     drive = given.drive if inputs.drive is None else inputs.drive
-    on_i, on_v = arrived[:, 0], arrived[:, 1]
+    parts = tuple(jnp.moveaxis(arrived, 1, 0))
     if inputs.direct is not None:
-        on_i, on_v = on_i + inputs.direct[0], on_v + inputs.direct[1]
+        parts = tuple(map(jnp.add, parts, inputs.direct))
 
     def upcoming(slot: int, some: Any = None) -> jax.Array:
         return next_threshold(fixed.log_u, count, slot, some)
 
-    return plan.kind.step(given.co, state, (on_i, on_v), drive, inputs.normals, upcoming, lean)
+    return plan.kind.step(given.co, state, parts, drive, inputs.normals, upcoming, lean)
 
 
 def _fits(plan: Plan, delays: jax.Array) -> jax.Array:
@@ -201,8 +201,8 @@ def delays_of(given: Given, neuron: jax.Array) -> jax.Array:
 
 
 class Ready(NamedTuple):
-    """Of a spike that all synapses send on at once: row of the ring, what a unit of current leaves in i and v, and its
-    derivatives in the time of arrival.
+    """Of a spike that all synapses send on at once: row of the ring, what a unit of current adds in that step, and
+    its derivatives in the time of arrival.
     """
 
     row: jax.Array
@@ -244,15 +244,14 @@ def prepared(plan: Plan, given: Given, step: jax.Array, slopes: bool) -> Callabl
         if given.delays.ndim == 2:
             return None
         to = reach(plan, jnp.broadcast_to(delays_of(given, spikes.neuron), spikes.x.shape), spikes.x, step)
-        polynomials, left = (given.decay.synapse, given.decay.response), 0.5 - to.y
-        of = lambda f: jnp.where(to.fits, jnp.stack([f(p, left) for p in polynomials]), 0.0).T  # noqa: E731
-        return Ready(to.row, of(horner), -of(slope) if slopes else None)
+        of = lambda f: jnp.where(to.fits[None], jnp.stack(f(given.decay, to.y)), 0.0).T  # noqa: E731
+        return Ready(to.row, of(left_of_step), of(slopes_of_step) if slopes else None)
 
     return prepare
 
 
 def units_at(decay: Decay, y: jax.Array) -> jax.Array:
-    """What a unit of current that arrives at y adds to i and v at the end of the step, (2,) or (2, synapses)."""
+    """What a unit of current that arrives at y adds in the step (`left_of_step`), (parts,) or (parts, synapses)."""
     return jnp.stack(left_of_step(decay, y))
 
 
@@ -273,7 +272,7 @@ def deliver(
         # one row of the ring is written in place; a scatter into the ring would copy it
         weights = row_of(given.weights, fixed.targets, neurons, k)
         start = (ready.row, spike.lane, jnp.int32(0), jnp.int32(0))
-        there = jax.lax.dynamic_slice(ring, start, (1, 1, 2, neurons))
+        there = jax.lax.dynamic_slice(ring, start, (1, 1, ring.shape[2], neurons))
         new = there + (ready.units[:, None] * weights[None])[None, None]
         return jax.lax.dynamic_update_slice(ring, new, start)
 
@@ -294,7 +293,7 @@ def deliver_all(
     for x in fractions:
         to = reach(plan, delays, jnp.broadcast_to(x[:, :, None], shape), step)
         there = to.fits & (x >= 0)[:, :, None]
-        on_i, on_v = (jnp.where(there, unit * given.weights[None], 0.0) for unit in left_of_step(given.decay, to.y))
+        on = [jnp.where(there, unit * given.weights[None], 0.0) for unit in left_of_step(given.decay, to.y)]
         where = to.row, lane, slice(None), jnp.broadcast_to(targets[None], shape)
-        ring = ring.at[where].add(jnp.stack([on_i, on_v], axis=-1), mode="drop")
+        ring = ring.at[where].add(jnp.stack(on, axis=-1), mode="drop")
     return ring

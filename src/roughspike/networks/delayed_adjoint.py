@@ -97,7 +97,7 @@ def _backward(plan: Plan, steps: int, residuals: Any, cotangent: Scanned) -> tup
         "co": None if lean else jax.tree.map(jnp.zeros_like, given.co),
         "drive": jax.tree.map(jnp.zeros_like, given.drive) if on_drive and not changing else None,
     }
-    ring = jnp.zeros((plan.rows, lanes, 2, neurons), dtype)
+    ring = jnp.zeros((plan.rows, lanes, given.decay.parts, neurons), dtype)
     (p, _, total), (on_direct, on_moving) = jax.lax.scan(
         body, (p, ring, nothing), (inputs, kept, fractions, on_spikes, on_v), reverse=True
     )
@@ -121,7 +121,7 @@ def _read(plan: Plan, given: Given, fixed: Fixed, ring: Any, known: Any, inputs:
             there = look(spike, ready.row)
             assert ready.slopes is not None
             on_decay, on_y = None, jnp.sum(weights * (ready.slopes @ there))
-            on_row = ready.units[0] * there[0] + ready.units[1] * there[1]
+            on_row = ready.units @ there
         totals = sent.weights, sent.delays, sent.decay
         if sent.weights is not None:
             totals = (sent.weights.at[k].add(on_row), *totals[1:])
@@ -134,7 +134,7 @@ def _read(plan: Plan, given: Given, fixed: Fixed, ring: Any, known: Any, inputs:
         return _Sent(on_x, *totals)
 
     def look(spike: Spike, row: jax.Array) -> jax.Array:
-        """Cotangents (2, synapses) of what arrived by the synapses of a neuron."""
+        """Cotangents (parts, synapses) of what arrived by the synapses of a neuron."""
         if fixed.targets is None and row.ndim == 0:
             return ring[row, spike.lane]
         targets = jnp.arange(neurons, dtype=jnp.int32) if fixed.targets is None else fixed.targets[spike.neuron]

@@ -258,17 +258,17 @@ class _Run:
         steps = first + jnp.arange(CHUNK, dtype=jnp.int32)
         return jax.lax.scan(self._step, carry, (steps, tuple(normals), self._inputs(first, dtype)))
 
-    def _inputs(self, first: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
-        """What input spikes add per unit weight to i and v in the steps of a chunk, each (CHUNK, channels)."""
+    def _inputs(self, first: jax.Array, dtype: Any) -> tuple[jax.Array, ...]:
+        """What input spikes add per unit weight in the steps of a chunk (`left_of_step`), each (CHUNK, channels)."""
         h = self.options.h
         if self.times is None:
             none = jnp.zeros((CHUNK, self.network.num_inputs), dtype)
-            return none, none
+            return (none,) * self.cells[0].decay.parts
         since = self.times - first.astype(dtype) * h
         snap = 1e-3 if dtype == jnp.float32 else 1e-9  # a spike at its start belongs to the chunk before
         since = jnp.where((since <= snap * h) & (first > 0), jnp.inf, since)
         pairs = input_pairs(since, self.cells[0].decay, h, CHUNK)
-        return pairs[..., 0], pairs[..., 1]
+        return tuple(jnp.moveaxis(pairs, -1, 0))
 
     def _step(self, carry: _Carry, inputs: Any) -> tuple[_Carry, None]:
         step, normals, pairs = inputs

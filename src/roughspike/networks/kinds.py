@@ -25,6 +25,7 @@ from roughspike.neurons.flow import kappa
 from roughspike.neurons.readout import Readout
 
 Pair = tuple[Any, Any]
+Parts = tuple[Any, ...]  # what arrives, as `left_of_step`: to i, to v at the end, to v in the middle
 
 
 class Stepped(NamedTuple):
@@ -40,7 +41,7 @@ class Pulled(NamedTuple):
     """Cotangents of the state at the start of a step, of what arrived in it, of its drive and of the coefficients."""
 
     p: Any
-    arrived: Pair
+    arrived: Parts
     drive: Pair
     co: Any
 
@@ -193,7 +194,7 @@ class Leaky:
 class Escape:
     """Escape rate, with or without diffusion: the step of a population, with what arrives in it added to its drive.
 
-    Input that arrives in a step acts as if it came evenly over it: a quarter of its effect on v is there at the middle.
+    Of what arrives in a step, the middle gets as much as gives its hazard the right integral, to first order in it.
     `room`: how many of the neurons that spike are advanced at a time (`few`); 0 for all neurons at once.
     """
 
@@ -205,11 +206,11 @@ class Escape:
         """Spikes of one neuron that a step may hold."""
         return self.static.max_spikes
 
-    def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
+    def step(self, co: Any, state: Any, arrived: Parts, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
         """Keep v, and what the middle and end of the step have beside it; in full the state and what arrived."""
         middle, end, current = self._linear(co, state, arrived, drive, normals)
         out = (self._few_spikes if self.room else self._spikes)(co, state, middle, end, log_u)
-        kept = (state.v, state.rest, middle, end) if lean else (state._replace(s=None), arrived[1])
+        kept = (state.v, state.rest, middle, end) if lean else (state._replace(s=None), arrived[1:])
         return Stepped(out.state._replace(i=out.state.i + current), out.fractions, kept, out.flags)
 
     def pull(
@@ -231,14 +232,14 @@ class Escape:
             lanes = (State(v, zero, zero, rest), middle, end)
             on, on_middle, on_end = self._pull_lanes(replay, lanes, known, p, on_known)
             on_i = co.decay_i * p.i + co.kappa_half * on_middle + co.kappa * on_end
-            return Pulled(on._replace(i=on_i), (p.i, 0.25 * on_middle + on_end), (on_middle, on_end), None)
-        state, on_v = kept
+            return Pulled(on._replace(i=on_i), (p.i, on_end, on_middle), (on_middle, on_end), None)
+        state, on_parts = kept
         zero = jnp.zeros_like(state.v)
         drive = (drive[0] + zero, drive[1] + zero)
 
         def whole(of: tuple[Any, ...], known: Any) -> Any:
-            co, state, on_v, drive, normals = of
-            middle, end, current = self._linear(co, state, (0.0, on_v), drive, normals)
+            co, state, on_parts, drive, normals = of
+            middle, end, current = self._linear(co, state, (0.0, *on_parts), drive, normals)
             if known is None:
                 quiet = state._replace(i=jnp.zeros_like(state.v))
                 out = step_without_spike(co, self.static, quiet, (middle, end)).state
@@ -246,9 +247,9 @@ class Escape:
             out = self._spikes(co, state, middle, end, nothing, known)
             return out.state._replace(i=out.state.i + current), out.fractions
 
-        lanes = (state._replace(s=zero), on_v + zero, drive, tuple(normals))
+        lanes = (state._replace(s=zero), tuple(x + zero for x in on_parts), drive, tuple(normals))
         on_co, (on_state, on_arrived, on_drive, _) = self._pull_all(whole, co, lanes, known, p, on_known)
-        return Pulled(on_state, (p.i, on_arrived), on_drive, on_co)
+        return Pulled(on_state, (p.i, *on_arrived), on_drive, on_co)
 
     def _pull_lanes(self, run: Any, lanes: Any, known: Any, p: Any, on_known: Any) -> Any:
         """Cotangents of what `run` gets of each lane."""
@@ -273,9 +274,11 @@ class Escape:
 
         return over_few(spiked, self.room, act, found)
 
-    def _linear(self, co: Coefficients, state: State, arrived: Pair, drive: Pair, normals: Any) -> tuple[Any, Any, Any]:
+    def _linear(
+        self, co: Coefficients, state: State, arrived: Parts, drive: Pair, normals: Any
+    ) -> tuple[Any, Any, Any]:
         """What the middle and end of the step have beside the decayed v; i at the end without its own spikes."""
-        middle = co.kappa_half * state.i + drive[0] + 0.25 * arrived[1]
+        middle = co.kappa_half * state.i + drive[0] + arrived[2]
         end = co.kappa * state.i + drive[1] + arrived[1]
         current = co.decay_i * state.i + arrived[0]
         for (to_middle, to_end, to_i), z in zip(co.noise, tuple(normals), strict=True):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from roughspike._types import NOT_FINITE
 from roughspike.networks.adjoint import Perturbed, values_and_perturbed
-from roughspike.networks.decay import Decay, left_of_step
+from roughspike.networks.decay import Decay, left_of_step, slopes_of_step
 from roughspike.networks.general import General
 from roughspike.networks.kinds import Kind
 
@@ -33,9 +33,9 @@ class Given(NamedTuple):
     - `co`: coefficients of the step; `decay`: those of what arrives.
     - `weights`: (pre, post).
     - `fractions`: spikes of the presynaptic layer, one array (steps, pre, lanes) per slot, -1 where empty.
-    - `pairs`: or, in its place, what they add to i and to v at the end of each step, (steps, pre, 2 lanes): i first.
-    - `direct`: the same of what arrives already weighted, two arrays (steps, post, lanes).
-    - `listed`: or the same as a list of spikes leaves it, two arrays (steps, lanes, post), which are turned step by
+    - `pairs`: or, in its place, what they add in each step (`left_of_step`), (steps, pre, parts x lanes): to i first.
+    - `direct`: the same of what arrives already weighted, arrays (steps, post, lanes).
+    - `listed`: or the same as a list of spikes leaves it, arrays (steps, lanes, post), which are turned step by
       step, as turned copies of the whole run would cost memory.
     - `drive`: input current, in the form of the kind; leaves (post, 1), or (steps, post, 1) if it changes.
     - `start`: state of the kind, leaves (post, lanes).
@@ -47,8 +47,8 @@ class Given(NamedTuple):
     weights: jax.Array | None
     fractions: tuple[jax.Array, ...] | None
     pairs: jax.Array | None
-    direct: tuple[jax.Array, jax.Array] | None
-    listed: tuple[jax.Array, jax.Array] | None
+    direct: tuple[jax.Array, ...] | None
+    listed: tuple[jax.Array, ...] | None
     drive: Any
     start: Any
     normals: jax.Array | None
@@ -81,19 +81,16 @@ def run_layer(plan: Plan, given: Given) -> Scanned:
     return _scan(plan, functools.partial(_body, plan, given, True), given)[0]
 
 
-def pairs_of(decay: Decay, fractions: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-    """What spikes, (pre, lanes) per slot, add per unit weight to i and to v at the end of their step."""
-    on_i, on_v = 0.0, 0.0
-    for x in fractions:
-        i, v = left_of_step(decay, x)
-        on_i, on_v = on_i + jnp.where(x >= 0, i, 0.0), on_v + jnp.where(x >= 0, v, 0.0)
-    return jnp.asarray(on_i), jnp.asarray(on_v)
+def pairs_of(decay: Decay, fractions: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """What spikes, (pre, lanes) per slot, add per unit weight in their step: `left_of_step`."""
+    each = [tuple(jnp.where(x >= 0, on, 0.0) for on in left_of_step(decay, x)) for x in fractions]
+    return tuple(sum(parts[1:], parts[0]) for parts in zip(*each, strict=True))
 
 
-def turned(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Two transposes. A row longer by 16 keeps a column from falling on few lines of the cache: half of the time."""
-    wide = jax.lax.optimization_barrier(tuple(jnp.pad(x, ((0, 0), (0, 16))) for x in pair))
-    return wide[0].T[:-16], wide[1].T[:-16]
+def turned(parts: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """Transposes. A row longer by 16 keeps a column from falling on few lines of the cache: half of the time."""
+    wide = jax.lax.optimization_barrier(tuple(jnp.pad(x, ((0, 0), (0, 16))) for x in parts))
+    return tuple(x.T[:-16] for x in wide)
 
 
 def next_threshold(log_u: Any, count: jax.Array, slot: int, some: Any) -> jax.Array:
@@ -150,19 +147,16 @@ def _body(plan: Plan, given: Given, lean: bool, carry: Any, inputs: _Inputs) -> 
     return (out.state, count, flags | out.flags), (out.fractions, count, membrane, out.kept)
 
 
-def _arrived(decay: Decay, weights: Any, inputs: _Inputs, like: jax.Array) -> tuple[Any, Any]:
-    """What arrives in this step adds to i and to v at its end."""
+def _arrived(decay: Decay, weights: Any, inputs: _Inputs, like: jax.Array) -> tuple[Any, ...]:
+    """What arrives adds in this step, as `left_of_step`."""
     direct = inputs.direct if inputs.listed is None else turned(inputs.listed)
     if inputs.pairs is not None:
-        stacked = weights.T @ inputs.pairs
-        both = stacked[:, : like.shape[1]], stacked[:, like.shape[1] :]
+        both = tuple(jnp.split(weights.T @ inputs.pairs, decay.parts, axis=1))
     elif inputs.fractions is not None:
-        on_i, on_v = pairs_of(decay, inputs.fractions)
-        both = weights.T @ on_i, weights.T @ on_v
+        both = tuple(weights.T @ on for on in pairs_of(decay, inputs.fractions))
     else:
-        nothing = jnp.zeros_like(like)
-        return (nothing, nothing) if direct is None else direct
-    return both if direct is None else (both[0] + direct[0], both[1] + direct[1])
+        return (jnp.zeros_like(like),) * decay.parts if direct is None else direct
+    return both if direct is None else tuple(map(jnp.add, both, direct))
 
 
 def _forward(plan: Plan, given: Any) -> tuple[Scanned, Any]:
@@ -209,7 +203,7 @@ def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
             if on_weights:
                 more["weights"] = inputs.pairs @ stacked.T
         elif inputs.fractions is not None:
-            on_sent = given.weights @ on_arrived[0], given.weights @ on_arrived[1]
+            on_sent = tuple(given.weights @ x for x in on_arrived)
             if lean:
                 sent = pairs_of(given.decay, inputs.fractions)
                 moving["fractions"] = _on_fractions(given.decay, inputs.fractions, on_sent)
@@ -217,7 +211,7 @@ def _backward(plan: Plan, residuals: Any, cotangent: Scanned) -> tuple[Given]:
                 sent, back = jax.vjp(pairs_of, given.decay, inputs.fractions)
                 more["decay"], moving["fractions"] = back(on_sent)
             if on_weights:
-                more["weights"] = sent[0] @ on_arrived[0].T + sent[1] @ on_arrived[1].T
+                more["weights"] = sum(a @ b.T for a, b in zip(sent, on_arrived, strict=True))
         if on_direct:
             moving["direct"] = on_arrived
         if on_listed is not None:
@@ -267,13 +261,9 @@ run_layer.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _on_fractions(decay: Decay, fractions: tuple[jax.Array, ...], on_sent: Any) -> tuple[jax.Array, ...]:
-    """Transpose of `pairs_of`: d/dx e^{-mu2 h (1 - x)} = mu2 h e, d/dx kappa(h (1 - x)) = -mu1 h (e - kappa)."""
-    found = []
-    for x in fractions:
-        i, v = left_of_step(decay, x)
-        slope = on_sent[0] * decay.rate2 * i - on_sent[1] * decay.rate1 * (i - v)
-        found.append(jnp.where(x >= 0, slope, 0.0))
-    return tuple(found)
+    """Transpose of `pairs_of`."""
+    of = lambda x: sum(on * slope for on, slope in zip(on_sent, slopes_of_step(decay, x), strict=True))  # noqa: E731
+    return tuple(jnp.where(x >= 0, of(x), 0.0) for x in fractions)
 
 
 def _is_zero(x: Any) -> bool:

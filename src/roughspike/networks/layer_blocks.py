@@ -181,14 +181,14 @@ def _reach(own: Wiring, sizes: Sizes, steps: int, part: Parts, times: Any, befor
         return {**found, "weights": weights, "fractions": before}
     if times is None:
         zeros = jnp.zeros((steps, *part.start.v.shape), weights.dtype)
-        return {**found, "direct": (zeros, zeros)}
+        return {**found, "direct": (zeros,) * part.decay.parts}
     if delays is not None and delays.ndim == 2:
         return {**found, "direct": delayed_synapses(times, weights, delays, *on_grid)}
     if delays is not None:
         times = times + jnp.broadcast_to(delays, times.shape[1])[None, :, None]
     if own.listed:
         n, on = steps_of(times, *on_grid)
-        return {**found, "listed": deliver(steps, weights, Spikes(*on, n))}
+        return {**found, "listed": deliver(steps, weights, Spikes(on, n))}
     return {**found, "weights": weights, "pairs": input_pairs(times, *on_grid)}
 
 

@@ -144,12 +144,12 @@ def _reach(layer: Layer, decay: Any, inputs: Any, before: Scanned | None, option
     if before is None:
         if inputs is None:
             zeros = jnp.zeros((options.steps, layer.num_neurons, options.lanes), layer.v0.dtype)
-            return {**found, "direct": (zeros, zeros)}
+            return {**found, "direct": (zeros,) * decay.parts}
         if delays is None or delays.ndim < 2:
             times = inputs if delays is None else inputs + jnp.broadcast_to(delays, inputs.shape[1])[None, :, None]
             if not options.forward_mode and worth_listing(times.shape[0], weights, options.steps):
                 n, on = steps_of(times, decay, options.h, options.steps)
-                return {**found, "listed": deliver(options.steps, weights, Spikes(*on, n))}
+                return {**found, "listed": deliver(options.steps, weights, Spikes(on, n))}
             return {**found, "weights": weights, "pairs": input_pairs(times, decay, options.h, options.steps)}
         times = inputs
     elif delays is None:

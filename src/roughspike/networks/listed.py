@@ -19,12 +19,11 @@ from roughspike.networks.adjoint import Perturbed, values_and_perturbed
 
 
 class Spikes(NamedTuple):
-    """Spikes (capacity, pre, lanes): what each adds per unit weight to i and v at the end of its step `n`, which is the
+    """Spikes (capacity, pre, lanes): what each adds per unit weight in its step `n` (`left_of_step`), which is the
     number of steps where there is no spike.
     """
 
-    on_i: jax.Array
-    on_v: jax.Array
+    on: tuple[jax.Array, ...]
     n: jax.Array
 
 
@@ -38,21 +37,21 @@ def worth_listing(capacity: int, weights: jax.Array, steps: int) -> bool:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def deliver(steps: int, weights: jax.Array, spikes: Spikes) -> tuple[jax.Array, jax.Array]:
-    """What the spikes add to i and to v at the end of each step: two arrays (steps, lanes, post)."""
+def deliver(steps: int, weights: jax.Array, spikes: Spikes) -> tuple[jax.Array, ...]:
+    """What the spikes add in each step: arrays (steps, lanes, post), one for each part of `Spikes.on`."""
     capacity, pre, lanes = spikes.n.shape
     each = capacity * pre
     order, first = _by_key(jnp.moveaxis(spikes.n, 2, 0).reshape(lanes, each), steps)
     flat = lambda x: jnp.take_along_axis(jnp.moveaxis(x, 2, 0).reshape(lanes, each), order, axis=1).ravel()  # noqa: E731
-    on_i, on_v, who = flat(spikes.on_i), flat(spikes.on_v), (order % pre).ravel()
+    on, who = tuple(flat(x) for x in spikes.on), (order % pre).ravel()
 
-    def cell(bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        def add(k: jax.Array, total: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def cell(bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        def add(k: jax.Array, total: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             row = weights[who[k]]
-            return total[0] + on_i[k] * row, total[1] + on_v[k] * row
+            return tuple(t + x[k] * row for t, x in zip(total, on, strict=True))
 
         nothing = jnp.zeros(weights.shape[1], weights.dtype)
-        return jax.lax.fori_loop(*bounds, add, (nothing, nothing))
+        return jax.lax.fori_loop(*bounds, add, (nothing,) * len(on))
 
     first = (first + each * jnp.arange(lanes, dtype=first.dtype)[:, None]).T
     return jax.lax.map(lambda bounds: jax.lax.map(cell, bounds), (first[:-1], first[1:]))
@@ -74,7 +73,7 @@ def _by_key(keys: jax.Array, limit: int) -> tuple[jax.Array, jax.Array]:
 
 def _forward(steps, weights, spikes):
     (weights, spikes), perturbed = values_and_perturbed((weights, spikes))
-    flags = Perturbed((perturbed[0], perturbed[1].on_i or perturbed[1].on_v))
+    flags = Perturbed((perturbed[0], any(perturbed[1].on)))
     return deliver(steps, weights, spikes), (weights, spikes, flags)
 
 
@@ -84,17 +83,17 @@ def _backward(steps, kept, cotangent):
     on_weights, on_spikes = flags.flags
     capacity, pre, lanes = spikes.n.shape
     dense = [_dense(x, (steps, lanes, weights.shape[1]), weights.dtype) for x in cotangent]
-    p_i, p_v = (x.reshape(steps * lanes, -1) for x in dense)
+    p = tuple(x.reshape(steps * lanes, -1) for x in dense)
     flat = lambda x: jnp.moveaxis(x, 1, 0).reshape(pre, capacity * lanes)  # noqa: E731
     cells = flat(spikes.n * lanes + jnp.arange(lanes, dtype=spikes.n.dtype)[None, None])
     missing = steps * lanes
-    found = [jnp.zeros_like(weights), jnp.zeros_like(spikes.on_i), jnp.zeros_like(spikes.on_v)]
+    found, on = jnp.zeros_like(weights), tuple(jnp.zeros_like(x) for x in spikes.on)
 
-    def channel(given: tuple[jax.Array, ...]) -> jax.Array:
-        cells, on_i, on_v, count = given
+    def channel(given: tuple[Any, ...]) -> jax.Array:
+        cells, on, count = given
 
         def add(k: jax.Array, total: jax.Array) -> jax.Array:
-            return total + on_i[k] * p_i[cells[k]] + on_v[k] * p_v[cells[k]]
+            return total + sum(x[k] * p_x[cells[k]] for x, p_x in zip(on, p, strict=True))
 
         return jax.lax.fori_loop(0, count, add, jnp.zeros(weights.shape[1], weights.dtype))
 
@@ -102,15 +101,14 @@ def _backward(steps, kept, cotangent):
         here = flat(spikes.n) < steps
         order, first = _by_key((~here).astype(jnp.int32), 1)
         pick = lambda x: jnp.take_along_axis(x, order, axis=1)  # noqa: E731
-        rows = pick(cells), pick(flat(spikes.on_i)), pick(flat(spikes.on_v))
-        found[0] = jax.lax.map(channel, (*rows, first[:, 1]))
+        found = jax.lax.map(channel, (pick(cells), tuple(pick(flat(x)) for x in spikes.on), first[:, 1]))
     if on_spikes:
         here = cells < missing
         at = jnp.where(here, cells, 0)
         pull = lambda p: jax.lax.map(lambda x: p[x[0]] @ x[1], (at, weights))  # noqa: E731
         back = lambda x: jnp.moveaxis(x.reshape(pre, capacity, lanes), 0, 1)  # noqa: E731
-        found[1:] = [back(jnp.where(here, pull(p), 0.0)) for p in (p_i, p_v)]
-    return found[0], Spikes(found[1], found[2], None)  # pyright: ignore[reportArgumentType]
+        on = tuple(back(jnp.where(here, pull(x), 0.0)) for x in p)
+    return found, Spikes(on, None)  # pyright: ignore[reportArgumentType]
 
 
 def _dense(x: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from roughspike.networks.cells import Cell
-from roughspike.networks.decay import left_of_step
+from roughspike.networks.decay import slopes_of_step
 from roughspike.networks.kinds import Stepped
 from roughspike.networks.layer import pairs_of
 
-Pair = tuple[Any, Any]
+Pair = tuple[Any, ...]
 
 
 class Sent(NamedTuple):
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
     - `fractions`: spikes of the layer before, (neurons,) per slot, -1 where there is none.
     - `parts`: their derivatives, per slot: in that layer's own weights, (pre, neurons), as weight (j, k) moves spikes
       of k alone; then in the weights of each layer before, (pre, post, neurons).
-    - `pairs`: or, in place of both, what input spikes add per unit weight to i and v, two arrays (channels,).
+    - `pairs`: or, in place of both, what input spikes add per unit weight (`left_of_step`), arrays (channels,).
     """
 
     fractions: tuple[jax.Array, ...]
@@ -65,7 +65,7 @@ def advance(
     """One step of a layer and of its traces; what it sends to the next. Arrays of one sample, shape (neurons,)."""
     # barriers, or XLA would compute a step once more for each synapse and each layer behind
     pairs = pairs_of(cell.decay, sent.fractions) if sent.pairs is None else sent.pairs
-    arrived = jax.lax.optimization_barrier((pairs[0] @ weights, pairs[1] @ weights))
+    arrived = jax.lax.optimization_barrier(tuple(x @ weights for x in pairs))
     out = jax.lax.optimization_barrier(cell.kind.step(cell.co, state, arrived, drive, normals, log_u, True))
     push = _push(cell, out, drive, normals)
     states, parts = [], []
@@ -115,13 +115,12 @@ def _reaching(cell: Cell, sent: Sent, pairs: Pair, weights: jax.Array) -> list[P
 
 
 def _moved_pair(cell: Cell, fractions: tuple[jax.Array, ...], moved: tuple[jax.Array, ...]) -> Pair:
-    """What moved spikes add: d/dx e^{-mu2 h (1 - x)} = mu2 h e, d/dx kappa(h (1 - x)) = -mu1 h (e - kappa)."""
-    on_i, on_v = 0.0, 0.0
-    for x, dx in zip(fractions, moved, strict=True):
-        i, v = left_of_step(cell.decay, x)
-        on_i = on_i + as_last(cell.decay.rate2 * i, dx) * dx
-        on_v = on_v - as_last(cell.decay.rate1 * (i - v), dx) * dx
-    return on_i, on_v
+    """What moved spikes add."""
+    each = [
+        tuple(as_last(slope, dx) * dx for slope in slopes_of_step(cell.decay, x))
+        for x, dx in zip(fractions, moved, strict=True)
+    ]
+    return tuple(sum(parts[1:], parts[0]) for parts in zip(*each, strict=True))
 
 
 def as_last(x: jax.Array, like: jax.Array) -> jax.Array:
