@@ -163,7 +163,7 @@ def _delayed(
     return Ran(jnp.moveaxis(times, 0, -1), counts, end, membrane, flags, reached)
 
 
-def solution(net: Recurrent, ran: Ran, noise: Noise | None, options: Options) -> Solution:
+def solution(net: Recurrent, ran: Ran, noise: Noise | Later | None, options: Options) -> Solution:
     """Spikes with their horizon, flags, and the trace."""
     lead = lambda x: x.reshape(*options.shape, *x.shape[1:])  # noqa: E731
     horizon = None if noise is None else Horizon(*(lead(x) for x in _horizon(ran, noise.log_u)))
