@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from roughspike._types import ROOT_NOT_CONVERGED, STEP_TOO_COARSE, TOO_MANY_SPIKES_IN_A_STEP
 from roughspike.networks.cubic import Hazard, differentiate_root, first_root, polish, through
-from roughspike.networks.kinds import Pair, Pulled, Stepped
+from roughspike.networks.kinds import Pair, Parts, Pulled, Stepped
 from roughspike.networks.step import Static
 from roughspike.neurons.base import AbstractNeuron, Variables
 
@@ -53,7 +53,7 @@ class General:
         """Spikes of one neuron that a step may hold."""
         return self.static.max_spikes
 
-    def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
+    def step(self, co: Any, state: Any, arrived: Parts, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
         """Keep the state and what arrived."""
         del lean
         on_v = arrived[1] + jnp.zeros_like(state.v)

@@ -56,17 +56,17 @@ class Threshold:
     slots: int
     room: int = 0
 
-    def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
+    def step(self, co: Any, state: Any, arrived: Parts, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
         """Keep 1 / g' of each spike; in full also the state and what arrived."""
         del normals, log_u
         out = (self._few_spikes if self.room else self._spikes)(co, state, arrived, drive[0])
         kept = out.steepness if lean else (state, arrived[1])
         return Stepped(out.state, out.fractions, kept, out.flags)
 
-    def _spikes(self, co: Any, state: Any, arrived: Pair, current: Any) -> threshold.Crossings:
+    def _spikes(self, co: Any, state: Any, arrived: Parts, current: Any) -> threshold.Crossings:
         return threshold.advance(co, state, arrived, current, self.slots)
 
-    def _few_spikes(self, co: Any, state: Any, arrived: Pair, current: Any) -> threshold.Crossings:
+    def _few_spikes(self, co: Any, state: Any, arrived: Parts, current: Any) -> threshold.Crossings:
         """`_spikes`, where those that spike are advanced once more, by themselves."""
         zero = jnp.zeros_like(state.v)
         given = state, arrived[1] + zero, current + zero
@@ -170,7 +170,7 @@ class Leaky:
 
     slots: int = 0
 
-    def step(self, co: Any, state: Any, arrived: Pair, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
+    def step(self, co: Any, state: Any, arrived: Parts, drive: Pair, normals: Any, log_u: Any, lean: bool) -> Stepped:
         """Nothing to keep but, in full, the state."""
         del normals, log_u
         (v, i), c = state, drive[0]

@@ -84,7 +84,7 @@ def run_layer(plan: Plan, given: Given) -> Scanned:
 def pairs_of(decay: Decay, fractions: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     """What spikes, (pre, lanes) per slot, add per unit weight in their step: `left_of_step`."""
     each = [tuple(jnp.where(x >= 0, on, 0.0) for on in left_of_step(decay, x)) for x in fractions]
-    return tuple(sum(parts[1:], parts[0]) for parts in zip(*each, strict=True))
+    return functools.reduce(lambda a, b: tuple(map(jnp.add, a, b)), each)
 
 
 def turned(parts: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

@@ -79,7 +79,7 @@ def threshold_coefficients(neuron: SLIF, h: float) -> Coefficients:
 def advance(
     co: Coefficients,
     state: Membrane,
-    arrived: tuple[Any, Any],
+    arrived: tuple[Any, ...],
     current: Any,
     slots: int,
     known: Slots | None = None,
@@ -135,7 +135,7 @@ def advance(
     return Crossings(state, tuple(fractions), tuple(steep), flags)
 
 
-def quiet(co: Coefficients, state: Membrane, arrived: tuple[Any, Any], current: Any) -> Membrane:
+def quiet(co: Coefficients, state: Membrane, arrived: tuple[Any, ...], current: Any) -> Membrane:
     """The end of a step without spikes."""
     v, i = state
     return Membrane(current + co.keep_v * (v - current) + co.on_v * i + arrived[1], co.keep_i * i + arrived[0])
