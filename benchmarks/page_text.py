@@ -99,7 +99,8 @@ Memory is that of the compiled program.
 
 {layered}
 
-Exact input spikes take two numbers per spike, that is two products with the input weights where rounded ones take one.
+Exact input spikes take two numbers per spike, that is two products with the input weights where rounded ones take one
+(three for neurons that spike at a rate).
 Where they are few, each is delivered by itself in place of both products: the input layer of 700 channels then costs
 less than the surrogate's.
 
