@@ -49,7 +49,7 @@ class Some(NamedTuple):
 
 def room_for(lanes: int) -> int:
     """How many lanes are taken at a time; 0, all at once, where there are not many."""
-    return 0 if lanes < 256 else max(16, lanes // 16)
+    return 0 if lanes < 256 else max(16, lanes // 64)
 
 
 def over_few(where: jax.Array, room: int, act: Callable[[Some, Any], Any], carry: Any) -> Any:
