@@ -56,6 +56,7 @@ def run(settings: dict[str, Any], context: Context) -> None:
     bar = context.progress(total, "training")
     with jax.enable_x64(True):
         for seed in context.seeds:
+            jax.clear_caches()  # trials differ in shapes: programs of all of them would fill the memory
             task = Task(settings, seed)
             context.row(f"generator-seed{seed}", lambda t=task: _scores(t, (t.truth, None), "generator", 0))
             context.row(f"start-seed{seed}", lambda t=task: _scores(t, (t.start, None), "start", 0))
