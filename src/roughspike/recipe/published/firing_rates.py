@@ -73,8 +73,8 @@ def show(settings: dict[str, Any], rows: dict[str, Row]) -> Outcome:
         "the mean gradient along simulated paths, 'path + horizon' adds the spikes that enter or leave the window at "
         "its end (rs.with_horizon). The gradient of the rates along paths is exactly 0. That of the signatures is not, "
         "and is wrong: it moves spikes, and takes their number as given. Through hidden neurons the full gradient has "
-        "a long tail (a spike at a low potential moves far), hence many samples for the slopes, which still "
-        "miss a part of it, and a clipped norm in training. CPU seconds without compiling; MB: temporary memory of a "
+        "a long tail (a spike at a low potential moves far), hence many samples for the slopes, and a "
+        "clipped norm in training. CPU seconds without compiling; MB: temporary memory of a "
         "training."
     )
     return Outcome(lines(settings, rows), {"rates": figure(settings, rows)}, verdicts(settings, rows), note)
