@@ -19,8 +19,8 @@ above them; the tests hold it to that.
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -65,17 +65,26 @@ def extent_of(moves: tuple[Any, Any], counts: tuple[Any, Any], length: Any, size
 
 def estimated_error(extent: Extent, orders: Orders) -> tuple[Any, Any]:
     """Relative errors by (1) of time moves and of jumps, for the worst pair."""
+    return time_error(extent, orders.time, orders.pieces), jump_error(extent, orders.jump)
+
+
+def time_error(extent: Extent, order: int, pieces: int = 1) -> Any:
+    """That of time moves."""
     xp = np if is_concrete(extent) else jnp
-    square = extent.length**2
-    overlap = square + extent.size * xp.sum(extent.least[0] * extent.least[1])
+    overlap = extent.length**2 + extent.size * xp.sum(extent.least[0] * extent.least[1])
     time = 0.0
     for moves in extent.moves:
         longest = xp.max(moves)
-        shares = (moves / xp.maximum(longest, 1e-30)) ** orders.time
-        strips = orders.pieces * xp.max(xp.sum(shares, axis=-1))
-        cut = strip_error(xp, longest / orders.pieces * extent.length, overlap, orders.time)
-        time = xp.maximum(time, 10 * strips * cut)
-    jump = 0.0
+        shares = (moves / xp.maximum(longest, 1e-30)) ** order
+        strips = pieces * xp.max(xp.sum(shares, axis=-1))
+        time = xp.maximum(time, 10 * strips * strip_error(xp, longest / pieces * extent.length, overlap, order))
+    return time
+
+
+def jump_error(extent: Extent, order: int) -> Any:
+    """That of jumps."""
+    xp = np if is_concrete(extent) else jnp
+    square, jump = extent.length**2, 0.0
     for mine, others in ((0, 1), (1, 0)):
         ranked = xp.cumsum(-xp.sort(-extent.most[others]))  # spikes of the most active neurons together
         joint = ranked[xp.minimum(extent.together, ranked.shape[0]) - 1]
@@ -83,9 +92,9 @@ def estimated_error(extent: Extent, orders: Orders) -> tuple[Any, Any]:
         z = extent.size * there
         for here in (extent.least_any[mine], extent.most[mine]):
             present = xp.minimum(here, extent.most[mine])
-            cut = chebyshev_error(xp, z, square + z * present, orders.jump)
+            cut = chebyshev_error(xp, z, square + z * present, order)
             jump = xp.maximum(jump, xp.max(cut) * xp.sqrt(xp.sum(extent.most[mine])))
-    return time, 0.5 * jump
+    return 0.5 * jump
 
 
 def strip_error(xp: Any, z: Any, whole: Any, order: int) -> Any:
@@ -129,15 +138,28 @@ def log_i0(xp: Any, z: Any) -> Any:
 
 def choose(extent: Extent, tol: float) -> tuple[Orders, float]:
     """The cheapest orders whose estimate is below the tolerance, for concrete data; the estimate."""
-    best, least = Orders(_TIME[-1], _JUMP[-1], _PIECES[-1]), math.inf
-    jumps = [(p, float(estimated_error(extent, Orders(_TIME[0], p))[1])) for p in _JUMP]
+    # a share for each: the estimate for jumps may be low by half where a train of one spike meets one of hundreds
+    jump, second = _first_below(_JUMP, lambda p: float(jump_error(extent, p)), 0.3 * tol)
+    best, least = (_TIME[-1], _PIECES[-1], math.inf), math.inf
     for pieces in _PIECES:
-        times = [(p, float(estimated_error(extent, Orders(p, _JUMP[0], pieces))[0])) for p in _TIME]
-        # a share for each: the estimate for jumps may be low by half where a train of one spike meets one of hundreds
-        for (time, first), (jump, second) in itertools.product(times, jumps):
-            if first < 0.65 * tol and second < 0.3 * tol and (cost := pieces**2 * (time**2 + jump**2 + 20)) < least:
-                best, least = Orders(time, jump, pieces), cost
-    return best, float(sum(estimated_error(extent, best)))
+        if pieces**2 * (_TIME[0] ** 2 + jump**2 + 20) >= least:
+            break  # more pieces cost more whatever the order
+        time, first = _first_below(_TIME, lambda p, n=pieces: float(time_error(extent, p, n)), 0.65 * tol)
+        if first < 0.65 * tol and (cost := pieces**2 * (time**2 + jump**2 + 20)) < least:
+            best, least = (time, pieces, first), cost
+    time, pieces, first = best
+    if second >= 0.3 * tol or first == math.inf:  # out of reach: all there is
+        return (most := Orders(_TIME[-1], _JUMP[-1], _PIECES[-1])), float(sum(estimated_error(extent, most)))
+    return Orders(time, jump, pieces), first + second
+
+
+def _first_below(orders: tuple[int, ...], error: Callable[[int], float], limit: float) -> tuple[int, float]:
+    """The smallest order whose error is below the limit, or else the largest; its error."""
+    order, found = orders[-1], math.inf
+    for order in orders:
+        if (found := error(order)) < limit:
+            break
+    return order, found
 
 
 def ladder(tol: float) -> tuple[Orders, ...]:

@@ -86,7 +86,7 @@ def block_lanes(dtype: Any, pairs: int, slots: int, coefficients: int = 0) -> in
 
     An odd multiple of 16: rows whose length is a large power of 2 would all fall on the same few lines of the cache.
     """
-    most = 4224 // np.dtype(dtype).itemsize
+    most = 11008 // np.dtype(dtype).itemsize
     if coefficients:
         most = min(most, max(16, _MOST_STORED // (slots * coefficients)))
     lanes = -(-pairs // max(1, round(pairs / most)))
