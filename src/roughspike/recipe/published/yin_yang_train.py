@@ -44,7 +44,7 @@ class Trainer:
         self.batches = len(self.data["train"].labels) // settings["batch"]
         schedule = optax.cosine_decay_schedule(settings["learning_rate"], epochs * self.batches)
         clip = optax.clip_by_global_norm(settings.get("clip", np.inf))
-        self._optimiser = optax.chain(clip, optax.adam(schedule))
+        self._optimiser = optax.chain(clip, optax.adam(schedule, b2=settings.get("memory", 0.999)))
         self.classify = Classifier(settings)
         self._watch = jax.jit(lambda w, times, key: _watched(simulate(exact(settings), w, times, key)))
         self._epoch: Callable[..., Any] | None = None
