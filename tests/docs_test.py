@@ -62,6 +62,11 @@ def test_quickstart_is_short():
     assert len([line for line in fit if line.strip()]) <= 15
 
 
+def test_the_walk_through_of_training_has_at_most_forty_lines():
+    (walk,) = blocks("docs/training.md")
+    assert len(walk.strip().splitlines()) <= 40
+
+
 def test_readme_shows_the_commands_that_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
