@@ -73,6 +73,19 @@ def test_forced_spikes_have_the_derivative_of_the_surrogate_network():
     assert spikes.sum() > 10 and np.allclose(found, known, rtol=1e-4, atol=1e-6)
 
 
+def test_a_silent_network_has_a_gradient_only_if_it_is_kept_alive():
+    settings = tiny("yin-yang", sizes=[5, 6, 3], dt=6e-3)["common"] | {"alive": 0.5}
+    data = yin_yang_nets.Data(*yin_yang_nets.encode(settings, *yin_yang_nets.rs.yin_yang(10, 42)))
+    weights = jax.tree.map(lambda x: 0.01 * x, yin_yang_nets.first_weights(settings, 0))
+
+    def loss(weights, much):
+        return yin_yang_nets.loss(settings | {"alive_weight": much}, weights, data)[0]
+
+    slope = jax.jit(jax.grad(loss))
+    assert np.all(np.asarray(slope(weights, 0.0)["hidden"]) == 0)
+    assert np.all(np.asarray(slope(weights, 1.0)["hidden"]).sum(axis=0) < 0)  # up with what arrives
+
+
 def test_shipped_settings_are_complete():
     for name in ("yin-yang", "yin-yang-delays"):
         settings = load_recipe(name).settings

@@ -29,11 +29,13 @@ class Told(NamedTuple):
 
     - `times`: hidden spike times (batch, hidden, capacity). `flagged`: which samples ended other than well.
     - `first`: first spike of each output, or what a missing one counts as; of a network read as a voltage None.
+    - `quiet`: how far its quiet neurons are from a spike, where the settings ask to keep them alive.
     """
 
     times: jax.Array | None
     flagged: jax.Array
-    first: jax.Array | None
+    first: jax.Array | None = None
+    quiet: jax.Array | None = None
 
 
 def load(settings: Settings) -> dict[str, Data]:
@@ -95,8 +97,10 @@ def logits(settings: Settings, weights: Weights, times: jax.Array, key: Any = No
         return _on_the_grid(settings, weights, times)
     if settings["method"] == "surrogate backward":
         return _surrogate_backward(settings, weights, times, key)
-    sol = simulate(settings, weights, times, key, trace=settings["readout"] == "first spike")
-    return _read(settings, sol)
+    alive = "alive" in settings
+    sol = simulate(settings, weights, times, key, trace=alive or settings["readout"] == "first spike")
+    out, told = _read(settings, sol)
+    return out, told._replace(quiet=rs.activity_penalty(sol, low=settings["alive"])) if alive else told
 
 
 def simulate(
@@ -121,12 +125,14 @@ def simulate(
 
 
 def loss(settings: Settings, weights: Weights, data: Data, key: Any = None) -> tuple[jax.Array, Told]:
-    """Cross-entropy; with first spikes also what brings the right one forward, or into being."""
+    """Cross-entropy; with first spikes also what brings the right one forward, or into being; what keeps neurons alive."""
     out, told = logits(settings, weights, data.times, key)
     value = jnp.mean(_cross_entropy(out, data.labels))
     if told.first is not None:
         right = jnp.take_along_axis(told.first, data.labels[:, None], axis=1)[:, 0]
         value = value + settings["early"] * jnp.mean(jnp.expm1(right / settings["early_time"]))
+    if told.quiet is not None:
+        value = value + settings["alive_weight"] * told.quiet
     return value, told
 
 
@@ -144,7 +150,7 @@ def _read(settings: Settings, sol: rs.Solution) -> tuple[jax.Array, Told]:
         first = jnp.where(jnp.isfinite(first), first, missing)
         return -first / settings["softmax_time"], Told(times, flagged, first)
     voltage = sol.membrane[-1] if isinstance(sol.membrane, tuple) else sol.membrane
-    return _of_voltage(settings, jnp.asarray(voltage)), Told(times, flagged, None)
+    return _of_voltage(settings, jnp.asarray(voltage)), Told(times, flagged)
 
 
 def _of_voltage(settings: Settings, voltage: jax.Array) -> jax.Array:
@@ -163,7 +169,7 @@ def _on_the_grid(settings: Settings, weights: Weights, times: jax.Array) -> tupl
     sent = surrogate.binned(times, settings["t1"] / steps, steps)
     spikes = surrogate.layer(c, weights["hidden"], sent, inside=False, by_hand=True)
     voltage = surrogate.readout(c, weights["output"], spikes)
-    return _of_voltage(settings, voltage.transpose(2, 1, 0)), Told(None, jnp.zeros(len(times), bool), None)
+    return _of_voltage(settings, voltage.transpose(2, 1, 0)), Told(None, jnp.zeros(len(times), bool))
 
 
 def _surrogate_backward(settings: Settings, weights: Weights, times: jax.Array, key: Any) -> tuple[jax.Array, Told]:
