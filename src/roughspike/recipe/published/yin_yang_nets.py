@@ -125,7 +125,7 @@ def simulate(
 
 
 def loss(settings: Settings, weights: Weights, data: Data, key: Any = None) -> tuple[jax.Array, Told]:
-    """Cross-entropy; with first spikes also what brings the right one forward, or into being; what keeps neurons alive."""
+    """Cross-entropy; what keeps neurons alive; with first spikes what brings the right one forward, or into being."""
     out, told = logits(settings, weights, data.times, key)
     value = jnp.mean(_cross_entropy(out, data.labels))
     if told.first is not None:
