@@ -72,9 +72,9 @@ def backward(static: Static, trace: bool, kept_by_forward: Any, cotangent: Scann
     count = len(jax.tree.leaves(co))
     summed = [k for k, on in enumerate(perturbed.flags) if on and not (changing and k >= count)]
     steady = [jnp.broadcast_to(leaves[k], shape) for k in summed]
-    p = jax.tree.map(lambda x: _dense(x, shape, dtype), cotangent.end, is_leaf=_is_zero)
-    on_fractions = _dense(cotangent.fractions, fractions.shape, dtype)
-    on_v = _dense(cotangent.membrane, (fractions.shape[0], *shape), dtype) if trace else None
+    p = jax.tree.map(_dense, cotangent.end, is_leaf=_is_zero)
+    on_fractions = _dense(cotangent.fractions)
+    on_v = _dense(cotangent.membrane) if trace else None
 
     def pull(slots: int, state: State, known, normal, moving, p, on_known):
         one = static._replace(max_spikes=slots)
@@ -129,8 +129,8 @@ def _is_zero(x: Any) -> bool:
     return isinstance(x, jax.custom_derivatives.SymbolicZero)
 
 
-def _dense(x: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return jnp.zeros(shape, dtype) if _is_zero(x) else x
+def _dense(x: Any) -> jax.Array:
+    return jnp.zeros(x.shape, x.dtype) if _is_zero(x) else x
 
 
 def _sum_to(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:

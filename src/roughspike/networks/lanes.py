@@ -18,8 +18,8 @@ from roughspike.neurons.base import AbstractNeuron
 from roughspike.neurons.lif import SLIF
 from roughspike.paths.drivers import AbstractDriver
 
-_LANES = 32768  # neurons times samples that are run at once if they are differentiated
-_SMALL = 4096  # and if they are not
+_LANES = 4096  # neurons times samples that are run at once if they are differentiated
+_SMALL = 1536  # and if they are not
 
 
 class Noise(NamedTuple):
@@ -104,7 +104,7 @@ def simulate_samples(
 
     Many lanes are run in blocks of samples, one after the other, so that a forward run of any size needs the memory of
     one block and stays in the processor's cache. A run that is differentiated keeps something of every lane anyway, and
-    a small block would copy it, so its blocks are large.
+    copies it, so its blocks are larger.
     """
     modes = trace, forward_mode, checkpoint
 
@@ -202,9 +202,10 @@ def _prepare(
     """Coefficients of the step, state at the start, and what the input adds in each step."""
     co = coefficients(neuron, static.h, static.driver)
     shape = log_u.shape[1:]
+    of_each_sample = any(neuron.noise[1]) or neuron.self_weight is not None  # else the current i is that of the neuron
     state = State(
         v=jnp.broadcast_to(start.v, shape),
-        i=jnp.broadcast_to(start.i, shape),
+        i=jnp.broadcast_to(start.i, shape if of_each_sample else jnp.broadcast_shapes(jnp.shape(start.i), (shape[0], 1))),
         s=log_u[0] - start.owed,
         rest=None
         if co.refractory is None
