@@ -202,10 +202,10 @@ def _prepare(
     """Coefficients of the step, state at the start, and what the input adds in each step."""
     co = coefficients(neuron, static.h, static.driver)
     shape = log_u.shape[1:]
-    of_each_sample = any(neuron.noise[1]) or neuron.self_weight is not None  # else the current i is that of the neuron
+    own = any(neuron.noise[1]) or neuron.self_weight is not None or jnp.shape(start.i)[-1:] == shape[1:]
     state = State(
         v=jnp.broadcast_to(start.v, shape),
-        i=jnp.broadcast_to(start.i, shape if of_each_sample else jnp.broadcast_shapes(jnp.shape(start.i), (shape[0], 1))),
+        i=jnp.broadcast_to(start.i, shape if own else (shape[0], 1)),  # else one current serves all samples
         s=log_u[0] - start.owed,
         rest=None
         if co.refractory is None

@@ -9,8 +9,8 @@ Inside a step of length h, at the fraction r = (t - t_n) / h:
     spike                the root of the cubic: no exponential
 
 A step is cut at each of its spikes and at the end of each refractory period. A root is differentiated by equation (6),
-d tau = -Ds / lambda(v-), never through the iterations. All arrays have the shape (neurons, samples); a current i that neither noise nor spikes
-change is (neurons, 1).
+d tau = -Ds / lambda(v-), never through the iterations. All arrays have the shape (neurons, samples); a current i that
+neither noise nor spikes change is (neurons, 1).
 """
 
 from __future__ import annotations

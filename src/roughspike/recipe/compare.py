@@ -129,25 +129,30 @@ def outcome_of(rows: Mapping[str, Row], truth: str, order: list[str] | None = No
 def figure(table: Comparison) -> Any:
     """Bias against standard deviation of one draw, both relative to the gradient; and the effective cost."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, NullLocator
 
     drawing = Figure(figsize=(10, 4.2), layout="constrained", label="compare")
     left, right = drawing.subplots(1, 2, width_ratios=(1.2, 1))
-    names = [row.name for row in table.rows]
-    floor = 0.5 * min([r.bias for r in table.rows if r.bias > 0] + [0.1 * table.signal])
-    for k, row in enumerate(table.rows):
-        colour = f"C{k % 10}"
-        bias = 0.0 if math.isnan(row.bias) else row.bias
-        x, y = row.deviation / table.signal, max(bias, floor) / table.signal
-        mark = "*" if row.name == table.truth else "o" if bias > 2 * row.bias_error else "v"
-        left.plot(x, y, mark, color=colour, ms=8)
-        left.annotate(row.name, (x, y), textcoords="offset points", xytext=(6, 4 if k % 2 else -10), fontsize=7)
+    seen = [r.name for r in table.rows if r.bias > 2 * r.bias_error]
+    lowest = min([r.bias for r in table.rows if r.name in seen] + [table.signal]) / table.signal
+    for number, row in enumerate(table.rows, 1):
+        x, y = row.deviation / table.signal, row.bias / table.signal
+        if row.name not in seen:  # below the line, one height for each, so that none hides another
+            y = lowest * 1.3 ** -(number + 2)
+        mark = "*" if row.name == table.truth else "o" if row.name in seen else "v"
+        left.plot(x, y, mark, color=f"C{(number - 1) % 10}", ms=8)
+        left.annotate(f"{number}", (x, y), textcoords="offset points", xytext=(6, -3), fontsize=8)
+    left.axhline(lowest / 1.4, color="0.6", lw=0.8, ls="--")
     left.set(xscale="log", yscale="log", xlabel="standard deviation of one draw / norm of gradient")
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.yaxis.set_minor_locator(NullLocator())
+    left.set_yticks([t for t in left.get_yticks() if t > lowest / 1.4])
     left.set_ylabel("bias / norm of gradient")
-    left.set_title("circle: bias seen; triangle: not more than two standard errors; star: truth", fontsize=8)
-    left.margins(x=0.25)
-    costs = [row.cost for row in table.rows]
-    right.barh(range(len(names)), costs, color=[f"C{k % 10}" for k in range(len(names))])
-    right.set_yticks(range(len(names)), names, fontsize=7)
+    left.set_title("below the line: no bias seen (at most two standard errors); star: truth", fontsize=8)
+    left.margins(x=0.15)
+    places, costs = range(len(table.rows)), [row.cost for row in table.rows]
+    right.barh(places, costs, color=[f"C{k % 10}" for k in places])
+    right.set_yticks(places, [f"{row.name}  {number}" for number, row in enumerate(table.rows, 1)], fontsize=7)
     right.invert_yaxis()
     right.set(xscale="log", xlabel="effective cost: variance x CPU ms")
     for axes in (left, right):
