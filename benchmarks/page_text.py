@@ -80,8 +80,8 @@ times. At the parameters that generated the data the ratio is {late_ratio:.0f}.
 
 Nanoseconds per neuron and step, noise included. Many lanes run in blocks of samples, one block after the other: of at
 most 1,536 lanes where nothing is differentiated, so that a block stays in the cache and a run of any size needs the
-memory of one block; of at most 4,096 where the backward pass keeps something of every lane. At 28,160 lanes that is some
-300 MB, fresh in every call: a quarter of the time goes to the system that hands them out, and most of it is saved by
+memory of one block; of at most 4,096 where the backward pass keeps something of every lane. That is 300 MB at 28,160
+lanes, fresh in every call: a quarter of the time goes to the system that hands them out, and most of it is saved by
 `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, glibc's huge pages.
 
 {lanes}
