@@ -56,11 +56,15 @@ def delayed_thresholds():
 
 
 def layered():
-    """A hard threshold at once, then escape rates and all noises behind axonal delays, and a readout."""
+    """A hard threshold at once, then escape rates and all noises behind axonal delays, and a readout.
+
+    The inputs reach the second layer too, past the first.
+    """
     cells = [rs.LIF(1 / 6, 1 / 5, v_reset=0.9), rs.SLIF(**NOISY), rs.Readout(1 / 6, 1 / 4)]
     weights = [jnp.array([[1.4, 1.1, 0.9], [0.7, 1.3, 1.2]]), jnp.asarray(WEIGHTS[:, :2]), jnp.ones((2, 1))]
     delays = [None, jnp.array([0.043, 0.11, 0.077]), None]
-    return rs.FeedForward([2, 3, 2, 1], cells, weights=weights, delays=delays, current=[0.7, 1.9, 0.0], v0=0.5)
+    more = {"current": [0.7, 1.9, 0.0], "v0": 0.5, "skips": {(0, 2): jnp.array([[0.3, -0.2], [0.0, 0.4]])}}
+    return rs.FeedForward([2, 3, 2, 1], cells, weights=weights, delays=delays, skip_delays={(0, 2): 0.021}, **more)
 
 
 def with_noise(net, size):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from roughspike.networks.noise import CHUNK, Part, draw_log_uniforms, draw_normals
+from roughspike.networks.noise import CHUNK, LogUniforms, Part, draw_log_uniforms, draw_normals, log_u_at, split
 from roughspike.paths.uniform import open_uniform
 
 
@@ -43,3 +43,25 @@ def test_thresholds_are_logarithms_of_uniforms_that_are_never_0(dtype):
         np.testing.assert_array_equal(found[m], jnp.log(open_uniform(jr.fold_in(jr.key(3), m), (2, 5), dtype)))
     part = draw_log_uniforms(Part(jr.key(3), jnp.array([1, 4]), 5), (3, 2, 2), dtype)
     np.testing.assert_array_equal(part, found[..., jnp.array([1, 4])])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_thresholds_hashed_when_they_are_needed_are_the_same(dtype):
+    """Of all lanes or some, of a whole run or a part; beyond the last interval the last one."""
+    shape, interval = (4, 2, 5), jnp.array([[0, 1, 2, 3, 4], [3, 2, 1, 0, 9]])
+    table = draw_log_uniforms(jr.key(3), shape, dtype)
+    wanted = log_u_at(table, interval)
+    np.testing.assert_array_equal(wanted[1], table[jnp.array([3, 2, 1, 0, 3]), 1, jnp.arange(5)])
+    found = LogUniforms.of(jr.key(3), shape, dtype)
+    assert isinstance(found, LogUniforms)
+    np.testing.assert_allclose(log_u_at(found, interval), wanted, rtol=1e-6)
+    places = jnp.array([7, 2])
+    np.testing.assert_allclose(log_u_at(found, interval.ravel()[places], places), wanted.ravel()[places], rtol=1e-6)
+    part = LogUniforms.of(Part(jr.key(3), jnp.array([1, 4]), 5), (4, 2, 2), dtype)
+    np.testing.assert_allclose(log_u_at(part, interval[:, [1, 4]]), wanted[:, [1, 4]], rtol=1e-6)
+
+
+def test_keys_are_those_of_jax():
+    for key in (jr.key(5), jr.PRNGKey(5)):
+        for ours, theirs in zip(split(key, 3), jr.split(key, 3), strict=True):
+            np.testing.assert_array_equal(jr.key_data(ours), jr.key_data(theirs))

@@ -140,6 +140,8 @@ def _check(network: Any, inputs: Any, key: Any, optimiser: Any, every: int | Non
         )
     if any(layer.delays is not None for layer in network.layers):
         raise ValueError("eligibility has no layers with delays: pass a network with delays=None")
+    if any(layer.skips for layer in network.layers):
+        raise ValueError("eligibility has no skips: pass a network whose layers follow one another")
     if inputs is not None and inputs.times.ndim != 2:
         raise ValueError(f"inputs must have no batch, got times of shape {inputs.times.shape}: use jax.vmap outside")
     if key is None and any(is_random(layer.neuron) for layer in network.layers):

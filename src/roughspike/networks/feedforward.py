@@ -1,8 +1,8 @@
-"""FeedForward: layers of spiking neurons, each driven by the spikes of the one before."""
+"""FeedForward: layers of spiking neurons, each driven by the spikes of the one before, or of any before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -27,6 +27,14 @@ _MEAN, _SPREAD = 2.4, 1.05  # of the peak potential of a neuron whose inputs spi
 _READOUT_SPREAD = 0.5
 
 
+class Skip(eqx.Module):
+    """Synapses that reach a layer from one further back: `source` 0 is the inputs, k the k-th layer."""
+
+    synapses: Synapses
+    delays: Float[Array, "*delays"] | None = eqx.field(metadata=declare(Positive(), "time"))
+    source: int = eqx.field(static=True)
+
+
 class Layer(eqx.Module):
     """Neurons of one kind and the synapses that reach them.
 
@@ -34,6 +42,7 @@ class Layer(eqx.Module):
     - `synapses`: from the layer before (rows).
     - `delays`: None, a scalar, one per presynaptic neuron (pre,), or one per synapse (pre, post).
     - `current`, `v0`, `i0`: input current and state at the start; scalars or (post,).
+    - `skips`: synapses from layers further back.
     """
 
     neuron: SLIF | AbstractNeuron | Readout
@@ -42,6 +51,7 @@ class Layer(eqx.Module):
     current: Float[Array, "*post"] | AbstractCurrent = eqx.field(metadata=declare(Real()))
     v0: Float[Array, "*post"] = parameter(Real())
     i0: Float[Array, "*post"] = parameter(Real())
+    skips: tuple[Skip, ...] = ()
 
     @property
     def num_neurons(self) -> int:
@@ -59,7 +69,8 @@ class FeedForward(eqx.Module):
 
     Layer k obeys the equations of its neuron, `rs.LIF` (hard threshold), `rs.SLIF` (escape rate, with or without
     diffusion) or `rs.Readout`; a spike of its neuron or input j adds w[j, k] to the synaptic current of neuron k of the
-    next layer, at once or after a delay.
+    next layer, at once or after a delay. With `skips` a layer is also reached from further back, so that the layers may
+    form any directed acyclic graph.
 
     **Arguments**
 
@@ -67,11 +78,15 @@ class FeedForward(eqx.Module):
     - `neuron`: one for all layers, or a sequence with one for each.
     - `key`: random key of the weights. They are normal, with a mean and a spread such that neurons whose inputs
       spike once peak at 2.4 +- 1 thresholds, so that few of them are silent; those of a readout have mean 0.
-    - `weights`: in place of that, for each layer a matrix (pre, post) or an `rs.Synapses` (mask, Dale's law).
+    - `weights`: in place of that, for each layer a matrix (pre, post) or an `rs.Synapses` (mask, Dale's law), or None
+      where no synapses come from the layer just before.
     - `delays`: None; or for all layers, or a sequence with one for each: a scalar, (pre,) or (pre, post). Trainable.
     - `current`: input current, for all layers, or a sequence: a scalar, (post,), or a current object.
     - `readout`: `rs.Readout(...)` in place of the neurons of the last layer.
     - `v0`, `i0`: state at the start, for all layers, or a sequence: scalars or (post,).
+    - `skips`: {(source, target): weights}, more synapses, from the layer `source` to a later one that is not the next;
+      0 is the inputs, k the k-th layer. Weights as above. They are found in `layers[target - 1].skips`.
+    - `skip_delays`: {(source, target): delays}, of those that have some.
 
     **Raises** ValueError naming the argument if shapes do not fit, or a delay is negative.
 
@@ -79,6 +94,8 @@ class FeedForward(eqx.Module):
     >>> net = rs.FeedForward([5, 120, 3], neuron=rs.LIF(tau_mem=20e-3, tau_syn=5e-3), key=jr.key(0))
     >>> [layer.synapses.dense().shape for layer in net.layers]
     [(5, 120), (120, 3)]
+    >>> skip = 0.1 * jr.normal(jr.key(1), (5, 3))
+    >>> net = rs.FeedForward([5, 120, 3], neuron=rs.LIF(), key=jr.key(0), skips={(0, 2): skip})
     """
 
     layers: tuple[Layer, ...]
@@ -95,6 +112,8 @@ class FeedForward(eqx.Module):
         readout: Readout | None = None,
         v0: Any = 0.0,
         i0: Any = 0.0,
+        skips: Mapping[tuple[int, int], Any] | None = None,
+        skip_delays: Mapping[tuple[int, int], Any] | None = None,
     ):
         sizes = [int(n) for n in sizes]
         if len(sizes) < 2 or min(sizes) < 1:
@@ -110,7 +129,9 @@ class FeedForward(eqx.Module):
                 raise ValueError("key is missing: pass key=jr.key(0) for random weights, or weights")
             keys = jax.random.split(key, depth)
             weights = [initial_weights(k, n, a, b) for k, n, a, b in zip(keys, neurons, sizes, sizes[1:], strict=False)]
-        synapses = [as_synapses(w) for w in _per_layer("weights", list(weights), depth)]
+        each_weights = zip(_per_layer("weights", list(weights), depth), sizes, sizes[1:], strict=False)
+        synapses = [_none(a, b) if w is None else as_synapses(w) for w, a, b in each_weights]
+        reaching = _skips(sizes, skips or {}, skip_delays or {})
         each = {name: _per_layer(name, x, depth) for name, x in (("delays", delays), ("current", current))}
         starts = [_per_layer(name, x, depth) for name, x in (("v0", v0), ("i0", i0))]
         layers = []
@@ -124,7 +145,7 @@ class FeedForward(eqx.Module):
             d = each["delays"][k]
             d = None if d is None else _checked_delays(d, w)
             v, i = (_vector(name, x[k], w.num_post) for name, x in zip(("v0", "i0"), starts, strict=True))
-            layers.append(Layer(cell, w, d, c, v, i))
+            layers.append(Layer(cell, w, d, c, v, i, reaching[k]))
         self.layers = tuple(layers)
 
     @property
@@ -145,8 +166,10 @@ class FeedForward(eqx.Module):
         groups = [group_of(x.neuron, x.current, x.v0, x.i0, x.num_neurons) for x in self.layers]
         times = None if inputs is None else jnp.asarray(inputs.times, self.layers[0].v0.dtype)
         links = [Link(k - 1, k, x.synapses.dense(), x.delays) for k, x in enumerate(self.layers)]
-        links[0] = links[0]._replace(times=times)
-        return event_form(groups, links[times is None :], room)
+        for k, x in enumerate(self.layers):
+            links += [Link(s.source - 1, k, s.synapses.dense(), s.delays) for s in x.skips]
+        links = [link if link.source >= 0 else link._replace(times=times) for link in links]
+        return event_form(groups, [link for link in links if link.source >= 0 or times is not None], room)
 
 
 def initial_weights(
@@ -169,6 +192,34 @@ def initial_weights(
     unit = v_th / peak
     normal = jax.random.normal(key, (num_pre, num_post), neuron.mu.dtype)
     return unit * (mean / num_pre + spread / np.sqrt(num_pre).astype(neuron.mu.dtype) * normal)
+
+
+def _none(num_pre: int, num_post: int) -> Synapses:
+    """No synapses."""
+    zeros = np.zeros((num_pre, num_post))
+    return Synapses(zeros, mask=zeros != 0)
+
+
+def _skips(
+    sizes: list[int], skips: Mapping[tuple[int, int], Any], delays: Mapping[tuple[int, int], Any]
+) -> list[tuple[Skip, ...]]:
+    """Of each layer the synapses that reach it from further back."""
+    found: list[list[Skip]] = [[] for _ in sizes[1:]]
+    lost = [pair for pair in delays if pair not in skips]
+    if lost:
+        raise ValueError(f"skip_delays has delays for {lost[0]}, which skips has not: give it weights there")
+    for (source, target), weights in skips.items():
+        if not 0 <= source < target - 1 < len(sizes) - 1:
+            raise ValueError(
+                f"skips must go from a layer to a later one that is not the next, among 0 (inputs) to "
+                f"{len(sizes) - 1}, got {(source, target)}: give weights of neighbours by weights="
+            )
+        w, d = as_synapses(weights), delays.get((source, target))
+        if (w.num_pre, w.num_post) != (sizes[source], sizes[target]):
+            shapes = (sizes[source], sizes[target]), (w.num_pre, w.num_post)
+            raise ValueError(f"skips[{source}, {target}] must be {shapes[0]}, got {shapes[1]}")
+        found[target - 1].append(Skip(w, None if d is None else _checked_delays(d, w), source))
+    return [tuple(x) for x in found]
 
 
 def _per_layer(name: str, value: Any, depth: int) -> list[Any]:

@@ -10,7 +10,17 @@ import jax.numpy as jnp
 from roughspike.networks.adjoint import scan_with_adjoint
 from roughspike.networks.blocks import Blocked, Blocks, run_in_blocks
 from roughspike.networks.light import light_unless_differentiated
-from roughspike.networks.noise import Key, Part, draw_log_uniforms, draw_normals, is_threefry, normals_per_step, split
+from roughspike.networks.noise import (
+    Key,
+    LogUniforms,
+    Part,
+    draw_log_uniforms,
+    draw_normals,
+    is_threefry,
+    log_u_at,
+    normals_per_step,
+    split,
+)
 from roughspike.networks.scan import Scanned, scan_steps
 from roughspike.networks.step import Coefficients, State, Static, coefficients, driven
 from roughspike.networks.times import gather_times
@@ -25,11 +35,12 @@ _SMALL = 1536  # and if they are not
 class Noise(NamedTuple):
     """Everything random in a run, drawn before it starts.
 
-    `normals`: (steps, normals, neurons, samples). `log_u`: (capacity + 1, neurons, samples), one per interval.
+    `normals`: (steps, normals, neurons, samples). `log_u`: (capacity + 1, neurons, samples), one per interval. Layers
+    draw both on their way: `Drawn`, `LogUniforms`.
     """
 
-    normals: jax.Array
-    log_u: jax.Array
+    normals: Any
+    log_u: Any
 
 
 class LaneStart(NamedTuple):
@@ -215,8 +226,7 @@ def _prepare(
     return co, state, driven(co, means[0], means[1])
 
 
-def can_spike(end: Any, counts: jax.Array, log_u: jax.Array) -> jax.Array:
+def can_spike(end: Any, counts: jax.Array, log_u: jax.Array | LogUniforms) -> jax.Array:
     """Past the soft refractory part the hazard since the last spike exceeds alpha, that is s > log u."""
-    last = jnp.minimum(counts, log_u.shape[0] - 1)
-    above = end.s > jnp.take_along_axis(log_u, last[None], axis=0)[0]
+    above = end.s > log_u_at(log_u, counts)
     return above if end.rest is None else above & (end.rest <= 0)

@@ -23,15 +23,19 @@ from roughspike.networks.kinds import Kind
 from roughspike.networks.layer import Given, Plan, Scanned, run_layer
 from roughspike.networks.listed import Spikes, deliver
 from roughspike.networks.noise import CHUNK, draw_normals
+from roughspike.networks.skips import skipped, with_skipped
 
 
 class Wiring(NamedTuple):
-    """What a layer is compiled for. `normals`: per step; `listed`: are its input spikes delivered one by one?"""
+    """What a layer is compiled for. `normals`: per step; `listed`: are its input spikes delivered one by one? `sources`
+    of its skips.
+    """
 
     kind: Kind | General
     spikes: bool
     normals: int
     listed: bool
+    sources: tuple[int, ...] = ()
 
 
 class Sizes(NamedTuple):
@@ -49,7 +53,7 @@ class Sizes(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a layer's run is differentiated in, as in `Given`; `delays` and `weights` as in `Layer`."""
+    """What a layer's run is differentiated in, as in `Given`; `delays` and `weights` as in `Layer`, also of `skips`."""
 
     co: Any
     decay: Decay
@@ -57,6 +61,7 @@ class Parts(NamedTuple):
     start: Any
     weights: jax.Array
     delays: jax.Array | None
+    skips: tuple[tuple[jax.Array, jax.Array | None], ...] = ()
 
 
 class Draws(NamedTuple):
@@ -143,9 +148,13 @@ def _block(
 ) -> tuple[_Carry, _Found]:
     """All layers over the steps of one block that begins with the step `first`."""
     states, times, totals, flags, membranes = [], [], [], [], []
-    before = None
+    before, sent = None, []
     for k, (own, part, draw) in enumerate(zip(wiring, parts, draws, strict=True)):
         reached = _reach(own, sizes, steps, part, inputs if k == 0 else times[k - 1], before, first)
+        for source, (weights, delays) in zip(own.sources, part.skips, strict=True):
+            earlier = (inputs, None) if source == 0 else (times[source - 1], sent[source - 1])
+            more = skipped(weights, delays, part.decay, *earlier, (sizes.h, steps, first))
+            reached = with_skipped(reached, more)
         drive = part.drive
         if jax.tree.leaves(drive)[0].ndim == 3:
             drive = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, steps), drive)
@@ -157,6 +166,7 @@ def _block(
         given = Given(part.co, part.decay, drive=drive, start=carry.states[k], normals=normals, log_u=log_u, **reached)
         out: Scanned = run_layer(Plan(own.kind, not own.spikes), given)
         before = out.fractions
+        sent.append(before)
         states.append(out.end)
         times.append(_stored(sizes, carry.times[k], out, counts[k], first) if own.spikes else None)
         totals.append(counts[k] + out.total)

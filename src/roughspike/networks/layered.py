@@ -22,8 +22,9 @@ from roughspike.networks.layer import Given, Plan, Scanned, run_layer, scan_laye
 from roughspike.networks.layer_blocks import Blocked, Draws, Parts, Sizes, Wiring, run_layers_in_blocks
 from roughspike.networks.listed import Spikes, deliver, worth_listing
 from roughspike.networks.means import half_means
-from roughspike.networks.noise import draw_log_uniforms, normals_per_step, split
+from roughspike.networks.noise import Drawn, LogUniforms, draw_log_uniforms, log_u_at, normals_per_step, split
 from roughspike.networks.options import Options
+from roughspike.networks.skips import skipped, with_skipped
 from roughspike.networks.solution import Solution, undeclared_noise
 from roughspike.networks.times import gather_times
 from roughspike.neurons.readout import Readout
@@ -65,15 +66,16 @@ def _run_checkpointed(network: FeedForward, prepared: Any, inputs: Any, keys: li
             normals = normals_per_step(layer.neuron, options.driver)  # pyright: ignore[reportArgumentType]
         made = prepare_layer(layer, prepared[k], log_u, options, options.per_step[k])
         weights = layer.synapses.dense()
-        parts.append(Parts(made.co, made.decay, made.drive, made.start, weights, layer.delays))
+        skips = tuple((s.synapses.dense(), s.delays) for s in layer.skips)
+        parts.append(Parts(made.co, made.decay, made.drive, made.start, weights, layer.delays, skips))
         listed = k == 0 and inputs is not None and worth_listing(inputs.shape[0], weights, options.steps)
-        wiring.append(Wiring(made.kind, layer.spikes, normals, listed))
+        wiring.append(Wiring(made.kind, layer.spikes, normals, listed, tuple(s.source for s in layer.skips)))
         draws.append(Draws(diffusion, log_u))
     size = Sizes(options.steps, options.capacity, options.h, options.lanes)
     out: Blocked = run_layers_in_blocks(tuple(wiring), size, tuple(parts), inputs, tuple(draws))
     ran = []
     for k, (layer, part, draw) in enumerate(zip(network.layers, parts, draws, strict=True)):
-        scanned = Scanned((), out.counts[k], out.counts[k], out.membranes[k], out.ends[k], out.flags[k])
+        scanned = Scanned((), out.counts[k], out.membranes[k], out.ends[k], out.flags[k])
         ran.append(_finished(layer, scanned, part.start.v, draw.log_u, out.times[k]))
     return ran
 
@@ -84,8 +86,7 @@ def run_layers(
     """Run each layer on given noise."""
     ran: list[Ran] = []
     for k, layer in enumerate(network.layers):
-        before = ran[-1].scanned if ran else None
-        ran.append(_run(layer, prepared[k], inputs, before, noises[k], options, options.per_step[k]))
+        ran.append(_run(layer, prepared[k], inputs, ran, noises[k], options, options.per_step[k]))
     return ran
 
 
@@ -94,7 +95,13 @@ def _noise(key: Any, layer: Layer, options: Options) -> Noise | None:
         return None
     size = (options.steps, layer.num_neurons, options.lanes, options.capacity)
     neuron: Any = layer.neuron
-    return draw_noise(key, neuron, options.driver, *size, layer.v0.dtype)
+    if options.forward_mode:
+        return draw_noise(key, neuron, options.driver, *size, layer.v0.dtype)
+    diffusion, threshold = split(key)  # as `draw_noise` does
+    log_u = LogUniforms.of(threshold, (options.capacity + 1, layer.num_neurons, options.lanes), layer.v0.dtype)
+    per_step = normals_per_step(neuron, options.driver)
+    none = jnp.zeros((options.steps, 0, layer.num_neurons, options.lanes), layer.v0.dtype)
+    return Noise(Drawn(diffusion, per_step) if per_step else none, log_u)
 
 
 def _checked_random(layer: Layer, key: Any) -> bool:
@@ -105,31 +112,37 @@ def _checked_random(layer: Layer, key: Any) -> bool:
     return random
 
 
-def prepare_layer(layer: Layer, prepared: Any, log_u: jax.Array | None, options: Options, slots: int) -> Cell:
+def prepare_layer(layer: Layer, prepared: Any, log_u: Any, options: Options, slots: int) -> Cell:
     """Coefficients, drive and state at the start of a layer. `log_u`: its thresholds."""
     shape = (layer.num_neurons, options.lanes)
     full = lambda x: jnp.broadcast_to(x[:, None] if x.ndim else x, shape)  # noqa: E731
     means = half_means(layer.current, prepared, options.steps, layer.num_neurons)
     means = jnp.moveaxis(means, 1, 0) if means.ndim == 4 else means
-    first = None if log_u is None else log_u[0]
+    first = None if log_u is None else log_u_at(log_u, jnp.zeros(shape, jnp.int32))
     return cell(layer.neuron, options, slots, (means[0], means[1]), full(layer.v0), full(layer.i0), first)
 
 
 def _run(
-    layer: Layer, prepared: Any, inputs: Any, before: Scanned | None, noise: Noise | None, options: Options, slots: int
+    layer: Layer, prepared: Any, inputs: Any, ran: list[Ran], noise: Noise | None, options: Options, slots: int
 ) -> Ran:
     normals, log_u = (None, None) if noise is None else (noise.normals, noise.log_u)
     made = prepare_layer(layer, prepared, log_u, options, slots)
     plan = Plan(made.kind, options.trace or not layer.spikes)
-    reached = _reach(layer, made.decay, inputs, before, options)
+    reached = _reach(layer, made.decay, inputs, ran[-1].scanned if ran else None, options)
+    for skip in layer.skips:
+        source = None if skip.source == 0 else ran[skip.source - 1].scanned
+        fractions = None if source is None else source.fractions
+        times = inputs if source is None else (None if skip.delays is None else _times(source, options))
+        on_grid = options.h, options.steps
+        reached = with_skipped(
+            reached, skipped(skip.synapses.dense(), skip.delays, made.decay, times, fractions, on_grid)
+        )
     given = Given(made.co, made.decay, drive=made.drive, start=made.start, normals=normals, log_u=log_u, **reached)
     scanned: Scanned = (scan_layer if options.forward_mode else run_layer)(plan, given)
     return _finished(layer, scanned, made.start.v, log_u)
 
 
-def _finished(
-    layer: Layer, scanned: Scanned, start: jax.Array, log_u: jax.Array | None, times: jax.Array | None = None
-) -> Ran:
+def _finished(layer: Layer, scanned: Scanned, start: jax.Array, log_u: Any, times: jax.Array | None = None) -> Ran:
     """With what an escape rate leaves at t1."""
     if log_u is None:
         return Ran(scanned, start, None, times)
@@ -157,8 +170,13 @@ def _reach(layer: Layer, decay: Any, inputs: Any, before: Scanned | None, option
     elif delays.ndim < 2:
         return {**found, "weights": weights, "fractions": delay_fractions(before.fractions, delays, options.h)}
     else:
-        times = gather_times(jnp.stack(before.fractions, 1), before.counts, options.capacity, 0.0, options.h)[0]
+        times = _times(before, options)
     return {**found, "direct": delayed_synapses(times, weights, delays, decay, options.h, options.steps)}
+
+
+def _times(out: Scanned, options: Options) -> jax.Array:
+    """Spike times (capacity, neurons, lanes) from the start of the run."""
+    return gather_times(jnp.stack(out.fractions, 1), out.counts, options.capacity, 0.0, options.h)[0]
 
 
 def assemble(network: FeedForward, ran: list[Ran], options: Options) -> Solution:
@@ -172,7 +190,7 @@ def assemble(network: FeedForward, ran: list[Ran], options: Options) -> Solution
         if not layer.spikes:
             continue
         if times is None:
-            times = gather_times(jnp.stack(out.fractions, 1), out.counts, options.capacity, 0.0, options.h)[0]
+            times = _times(out, options)
         most = jnp.max(out.total, axis=0)
         flags = flags | jnp.where(most > options.capacity, SPIKE_BUFFER_FULL, 0).astype(jnp.int32)
         needed = jnp.maximum(needed, most)
