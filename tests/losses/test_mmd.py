@@ -38,6 +38,13 @@ def test_values_by_their_definition():
     np.testing.assert_allclose(score, np.mean(by_hand), rtol=1e-11)
 
 
+def test_default_for_several_neurons_is_the_kernel_of_filtered_trains():
+    x, y = uniform(0, 3, 2, 2), uniform(1, 3, 2, 2)
+    filtered = rs.SignatureKernel(lift=rs.FilteredLift())
+    np.testing.assert_allclose(rs.signature_mmd(x, y), rs.signature_mmd(x, y, kernel=filtered), rtol=1e-12)
+    np.testing.assert_allclose(rs.SignatureMMD()(x, y), rs.SignatureMMD(filtered)(x, y), rtol=1e-12)
+
+
 @pytest.mark.parametrize("case", ["one neuron", "filtered"])
 def test_gradient_in_spike_times_against_differences(case: str):
     neurons, kernel = (

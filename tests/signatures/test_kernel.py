@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import roughspike as rs
+from roughspike.signatures.orders import choose, extent_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 import kernel_oracle as oracle
@@ -73,14 +74,43 @@ def test_truncated_signatures_of_high_depth():
     assert worst(rs.SignatureKernel(time_weight=0.5, jump_size=0.5, tol=1e-12).gram(x, y), 1 + s @ t.T) < 1e-10
 
 
-@pytest.mark.plain
 def test_pysiglib_agrees():
+    """Polynomials of order 12: numbers that pysiglib 4.0.0 gave, and what it gives now where it is installed."""
+    x, y = (oracle.trains(seed, 3, 30, 3) for seed in (0, 1))
+    noted = [
+        [4600.236479518054, 6108.848153319942, 5866.538385714237],
+        [6434.694357159307, 7542.399407868930, 4666.528554651758],
+        [5772.457599591244, 8820.049156422816, 2907.679772091495],
+    ]
+    assert worst(rs.SignatureKernel(jump_size=0.3).gram(x, y), noted) < 1e-7
     pysiglib = pytest.importorskip("pysiglib", exc_type=ImportError)
-    x, y = (oracle.trains(seed, 4, 30, 3) for seed in (0, 1))
-    theirs = pysiglib.sig_kernel_gram(
-        *(np.array(oracle.paths(t, 1.0, 0.3), order="C") for t in (x, y)), method="polynomial", order=12
-    )
-    assert worst(rs.SignatureKernel(jump_size=0.3).gram(x, y), theirs) < 1e-5
+    paths = (np.array(oracle.paths(t, 1.0, 0.3), order="C") for t in (x, y))
+    assert worst(pysiglib.sig_kernel_gram(*paths, method="polynomial", order=12), noted) < 1e-12
+
+
+def test_what_cannot_be_met_is_said():
+    """By rounding; by too few coefficients, with an error above the true one; by all there is."""
+    x = oracle.trains(7, 3, 10)
+    found = rs.SignatureKernel(jump_size=0.5, tol=1e-10, orders=(5, 7, 1)).solve(x)
+    assert bool(found.ok) == (float(found.error) <= 1e-10) and not bool(found.ok)
+    exact = oracle.gram(*[oracle.paths(x, 1.0, 0.5)] * 2)
+    assert 1e-10 < worst(found.values, exact) < float(found.error)
+    assert not bool(rs.SignatureKernel(jump_size=0.5, tol=1e-15, orders=(12, 13, 1)).solve(x).ok)
+    with jax.enable_x64(False):
+        single = rs.SpikeTrain(np.float32(x.times))
+        assert not bool(rs.SignatureKernel(jump_size=0.5, tol=1e-10, orders=(12, 13, 1)).solve(single).ok)
+    extent = extent_of(([[5.0]] * 2), ([[3000]], [[3000]]), 5.0, 4.0, 1)
+    assert choose(extent, 1e-10)[1] > 1e-10
+
+
+def test_long_trains_and_few_coefficients():
+    """An even number of coefficients of a jump errs by the same amount in every cell; the estimate knows it."""
+    x = oracle.trains(8, 1, 100)
+    run = lambda order: rs.SignatureKernel(jump_size=0.2, time_weight=0.01, orders=(3, order, 1)).solve(x)  # noqa: E731
+    exact, found = run(11).values, [run(order) for order in (4, 5)]
+    error = [worst(f.values, exact) for f in found]
+    assert error[0] > 1e-6 and error[1] < error[0] / 100
+    assert all(e <= float(f.error) + 1e-12 for e, f in zip(error, found, strict=True))
 
 
 @pytest.mark.plain

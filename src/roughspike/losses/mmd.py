@@ -28,7 +28,8 @@ def signature_mmd(x: Any, y: Any, *, kernel: SignatureKernel | None = None, unbi
     **Arguments**
 
     - `x`, `y`: trains with one batch axis, or paths (n, vertices, channels).
-    - `kernel`: `SignatureKernel()` by default, its "auto" jump size resolved from both sets.
+    - `kernel`: `SignatureKernel()` by default, for several neurons the one of filtered trains (`SignatureMMD` says
+      why); its "auto" jump size is resolved from both sets.
     - `unbiased`: leave out k(x_i, x_i) and k(y_i, y_i); the result can then be negative.
 
     **Reference**: Gretton, Borgwardt, Rasch, Schoelkopf & Smola (2012), JMLR 13, Lemma 6.
@@ -38,7 +39,7 @@ def signature_mmd(x: Any, y: Any, *, kernel: SignatureKernel | None = None, unbi
     >>> bool(rs.signature_mmd(early, late) > 0.01)
     True
     """
-    kernel = (SignatureKernel() if kernel is None else kernel).resolved(x, y)
+    kernel = (default_kernel(x) if kernel is None else kernel).resolved(x, y)
     if not _same_window(x, y):
         return mean_within(kernel, x, unbiased) - 2 * jnp.mean(kernel.gram(x, y)) + mean_within(kernel, y, unbiased)
     return _squared(kernel, x, y, unbiased, True)
@@ -53,6 +54,7 @@ def kernel_score(x: SpikeTrain, y: SpikeTrain, *, kernel: SignatureKernel | None
 
     - `x`: samples, batch shape (conditions, samples), at least two.
     - `y`: observations, batch shape (conditions,).
+    - `kernel`: as in `signature_mmd`; "auto" is resolved from the observations.
 
     **Reference**: Gneiting & Raftery (2007), JASA 102, section 5.1.
 
@@ -71,7 +73,7 @@ def kernel_score(x: SpikeTrain, y: SpikeTrain, *, kernel: SignatureKernel | None
     check_pair(x, y)
     conditions, samples = x.batch_shape
     number = conditions * samples
-    kernel = (SignatureKernel() if kernel is None else kernel).resolved(y)
+    kernel = (default_kernel(x) if kernel is None else kernel).resolved(y)
     i, j = np.triu_indices(samples, 1)
     start = samples * np.arange(conditions)[:, None]
     first = np.concatenate([(start + i).ravel(), np.arange(number)])
@@ -104,6 +106,8 @@ def mmd_test(
 
     - `x`, `y`: as in `signature_mmd`, each with two trains or more. If all trains are samples of one law, every split
       of them is as likely, so that p <= 0.05 comes with probability 0.05 at most.
+    - `kernel`: `SignatureKernel()` by default, for several neurons too: it sees which of them came first, and a test
+      needs no gradient.
     - `num_permutations`, `seed`: random splits of the pooled trains.
 
     **Reference**: Gretton et al. (2012), JMLR 13, section 5; Phipson & Smyth (2010) for the p-value.
@@ -216,13 +220,16 @@ class SignatureMMD(eqx.Module):
     def sides(self, simulated: SpikeTrain, recorded: SpikeTrain) -> tuple[SpikeTrain, SpikeTrain, SignatureKernel]:
         """Both sets with one batch axis and one float type, and the kernel."""
         x, y = batched(simulated), batched(recorded)
-        kernel = self.kernel
-        if kernel is None:
-            kernel = SignatureKernel() if x.num_neurons == 1 else SignatureKernel(lift=FilteredLift())
+        kernel = default_kernel(x) if self.kernel is None else self.kernel
         with early(recorded, kernel):
             times = jax.lax.stop_gradient(jnp.asarray(y.times, as_float(x.times).dtype))
             y = unchecked(times, x.t0, x.t1)
             return x, y, kernel.resolved(y)
+
+
+def default_kernel(x: Any) -> SignatureKernel:
+    """For a loss: of filtered trains if there are several neurons, whose joint lift jumps where two swap spikes."""
+    return SignatureKernel(lift=FilteredLift() if isinstance(x, SpikeTrain) and x.num_neurons > 1 else None)
 
 
 def _squared(kernel: SignatureKernel, x: Any, y: Any, unbiased: bool, rest: bool) -> jax.Array:

@@ -23,6 +23,8 @@ from roughspike.signatures.orders import (
     general_error,
     general_order,
     ladder,
+    largest,
+    rounding_error,
 )
 from roughspike.signatures.pairs import Trains, pair_kernels, slots_of
 from roughspike.signatures.scales import Scaled, scale_unit
@@ -91,15 +93,21 @@ def spike_pairs(
 
         return found
 
+    rounding = rounding_error(largest(extent), dtype)
     if orders is not None:
-        return values(orders)(arguments), sum(estimated_error(extent, orders))
+        return values(orders)(arguments), _worse(sum(estimated_error(extent, orders)), rounding)
     if is_concrete(extent, arguments):
         orders, error = choose(extent, tol)
-        return values(orders)(arguments), error
+        return values(orders)(arguments), _worse(error, rounding)
     rungs = ladder(tol)
     errors = jnp.stack([jnp.asarray(sum(estimated_error(extent, rung))) for rung in rungs])
     rung = jnp.minimum(jnp.sum(errors > tol / 2), len(rungs) - 1)
-    return jax.lax.switch(rung, [values(orders) for orders in rungs], arguments), errors[rung]
+    return jax.lax.switch(rung, [values(orders) for orders in rungs], arguments), _worse(errors[rung], rounding)
+
+
+def _worse(scheme: Any, rounding: Any) -> Any:
+    """The larger error."""
+    return max(float(scheme), float(rounding)) if is_concrete(scheme, rounding) else jnp.maximum(scheme, rounding)
 
 
 def ties(*times: Any) -> Any:
@@ -186,7 +194,7 @@ def path_pairs(
                 f"vertices or more and as many channels as the other, got {path.shape}"
             )
     other = x if y is None else y
-    z, whole = _reach(*jax.lax.stop_gradient((x, other)), jax.lax.stop_gradient(static))
+    z, whole, most = _reach(*jax.lax.stop_gradient((x, other)), jax.lax.stop_gradient(static))
     strips = max(x.shape[1], other.shape[1]) - 1
     if orders is not None:
         order, pieces = orders[0], orders[-1] if len(orders) > 1 else 1
@@ -194,20 +202,21 @@ def path_pairs(
         order, pieces = general_order(float(z), float(whole), strips, tol)
     else:
         order, pieces = (8 if tol < 1e-6 else 6) if tol > 1e-9 else 12, 1
-    error = general_error(z, whole, strips, order, pieces)
+    error = _worse(general_error(z, whole, strips, order, pieces), rounding_error(most, x.dtype))
     run = lambda i, j: _path_values((x, other, i, j), static, order, pieces, scaled)  # noqa: E731
     return over_cores(run, np.int32(first), np.int32(second), (x, other, static)), error
 
 
 @jax.jit
-def _reach(x: jax.Array, y: jax.Array, static: AbstractStaticKernel) -> tuple[jax.Array, jax.Array]:
-    """Largest product of a strip with the other path, and least one of whole paths, among a few pairs."""
+def _reach(x: jax.Array, y: jax.Array, static: AbstractStaticKernel) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Largest product of a strip with the other path, least and largest one of whole paths, among a few pairs."""
     most = max(1, min(6, math.isqrt(_MOST_PRODUCTS // (x.shape[1] * y.shape[1]))))
     a, b = (path[np.linspace(0, path.shape[0] - 1, min(most, path.shape[0])).astype(int)] for path in (x, y))
     i, j = pair_list(a.shape[0], b.shape[0])
     rho = path_products(static, a[i], b[j])
     z = jnp.maximum(*(jnp.max(jnp.abs(jnp.cumsum(rho, axis=axis))) for axis in (0, 1)))
-    return z, jnp.maximum(jnp.min(jnp.abs(jnp.sum(rho, axis=(0, 1)))), z)
+    whole = jnp.abs(jnp.sum(rho, axis=(0, 1)))
+    return z, jnp.maximum(jnp.min(whole), z), jnp.max(whole)
 
 
 @jax.jit(static_argnums=(2, 3, 4))

@@ -25,7 +25,7 @@ class Gram(eqx.Module):
     **Attributes**
 
     - `values`: shape (n, m).
-    - `error`: estimated largest relative error of the numerical scheme, rounding apart.
+    - `error`: estimated largest relative error, of the numerical scheme or of rounding, whichever is larger.
     - `tol`: what was asked for.
     """
 
@@ -119,8 +119,12 @@ class SignatureKernel(eqx.Module):
         first, second = pair_list(n, m)
         listed, error = _pairs(kernel, x, y, first, second)
         if self.normalise:
-            among = np.flatnonzero(first == second) if y is None else None
-            own = [Scaled(*(part[among] for part in listed))] if y is None else [_own(kernel, z) for z in (x, y)]
+            if y is None:
+                among = np.flatnonzero(first == second)
+                own = [Scaled(*(part[among] for part in listed))]
+            else:
+                own, errors = zip(*(_own(kernel, z) for z in (x, y)), strict=True)
+                error = jnp.max(jnp.stack([jnp.asarray(e) for e in (error, *errors)]))  # of one sign: they cancel
             values = _quotient(listed, own[0], own[-1], first, second)
         else:
             values = listed.value
@@ -134,7 +138,7 @@ class SignatureKernel(eqx.Module):
             return _pairs(kernel, x, y, first, second)[0].value
         if y is not None:
             listed = _pairs(kernel, x, y, first, second)[0]
-            return _quotient(listed, _own(kernel, x), _own(kernel, y), first, second)
+            return _quotient(listed, _own(kernel, x)[0], _own(kernel, y)[0], first, second)
         every, among = np.arange(_count(x)), len(first)
         found = _pairs(kernel, x, None, np.concatenate([first, every]), np.concatenate([second, every]))[0]
         listed, own = (Scaled(*(part[cut] for part in found)) for cut in (slice(among), slice(among, None)))
@@ -174,10 +178,10 @@ def auto_jump_size(*trains: SpikeTrain) -> jax.Array:
     return 1 / jnp.sqrt(jnp.maximum(jnp.mean(jnp.concatenate(counts).astype(dtype)), 1.0))
 
 
-def _own(kernel: SignatureKernel, x: Any) -> Scaled:
-    """k(x_i, x_i)."""
+def _own(kernel: SignatureKernel, x: Any) -> tuple[Scaled, Any]:
+    """k(x_i, x_i), and the estimated error."""
     every = np.arange(_count(x))
-    return _pairs(kernel, x, None, every, every)[0]
+    return _pairs(kernel, x, None, every, every)
 
 
 def _quotient(listed: Scaled, x: Scaled, y: Scaled, first: np.ndarray, second: np.ndarray) -> jax.Array:

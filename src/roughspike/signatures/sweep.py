@@ -25,6 +25,10 @@ length 0 for j = 0) and then jump j. Its two rectangles do not need each other: 
 compiler computes nothing twice.
 Values of a column of slots have a scale (`scales`). With unit = 0 there is none, and kernels may overflow.
 
+Rows come in twos: one reads one set of columns and writes the other, the next one the other way round. With one set
+the compiler would copy all columns twice in every row, a fifth of the time. If their number is odd there is one more,
+beyond the longest train, without jump and move, which changes nothing.
+
 Reference: Salvi, Cass, Foster, Lyons & Yang (2021), arXiv 2006.14794, Theorem 2.5 (the Goursat problem);
 Lemercier et al. (2021), arXiv 2105.04211 (derivatives by two solves).
 """
@@ -129,9 +133,7 @@ def forward(
     """Kernels of all lanes; with arrays to store in, also what the adjoint sweep needs. `size` is the squared jump."""
     cell_of = _cells(x, y, size, orders, unit, 0)
 
-    def row(i: jax.Array, carry: tuple) -> tuple:
-        below, kernel, stored = carry
-
+    def row(i: jax.Array, below: _Columns, into: _Columns, stored: Stored | None) -> tuple[_Row, Stored | None]:
         def cell(j: jax.Array, carry: tuple[_Row, Stored | None]) -> tuple[_Row, Stored | None]:
             s, stored = carry
             g = below.at(j)
@@ -140,12 +142,19 @@ def forward(
                 stored = _store(stored, i, j, (found.right, found.top, found.lower, g.scales))
             return s, stored
 
-        s, stored = jax.lax.fori_loop(0, y.used + 1, cell, (_start(orders, below), stored))
-        return s.columns, Scaled(_end(s), total(s.scale) if unit else kernel.exponent), stored
+        return jax.lax.fori_loop(0, y.used + 1, cell, (_start(orders, into), stored))
+
+    def rows(half: jax.Array, carry: tuple) -> tuple:
+        (below, spare), kernel, stored = carry
+        s, stored = row(2 * half, below, spare, stored)
+        above, stored = row(2 * half + 1, s.columns, below, stored)
+        return (above.columns, s.columns), Scaled(_end(above), total(above.scale) if unit else kernel.exponent), stored
 
     one = jnp.ones(y.moves.shape[1:], size.dtype)
-    begin = _flat(orders, y.owner.shape, size.dtype, unit), Scaled(one, jnp.zeros_like(one)), stored
-    _, kernel, stored = jax.lax.fori_loop(0, x.used, row, begin)
+    flat = _flat(orders, y.owner.shape, size.dtype, unit)
+    _, kernel, stored = jax.lax.fori_loop(
+        0, (x.used + 1) // 2, rows, ((flat, flat), Scaled(one, jnp.zeros_like(one)), stored)
+    )
     return kernel, stored
 
 
@@ -156,10 +165,7 @@ def backward(
     cell_of = _cells(x, y, size, orders, unit, 1)
     time_weights, jump_weights = taylor_products(orders.time), jump_products(orders.jump)
 
-    def row(back: jax.Array, carry: tuple) -> tuple:
-        below, dx, dy, dsize = carry
-        i = x.used - 1 - back
-
+    def row(i: jax.Array, below: _Columns, into: _Columns, dx: jax.Array, dy: jax.Array, dsize: jax.Array) -> tuple:
         def cell(back: jax.Array, carry: tuple) -> tuple:
             s, d_move, dy_new, dsize = carry
             j = y.used - back  # jump j, and before it, as time is reversed, move j
@@ -178,21 +184,28 @@ def backward(
                 dsize += jnp.where(found.common > 0, found.common.astype(part.dtype) * part, 0)
             return following, d_move, dy_new, dsize
 
-        start = (_start(orders, below), jnp.zeros_like(kernel.value), dy, dsize)
+        start = (_start(orders, into), jnp.zeros_like(kernel.value), dy, dsize)
         s, d_move, dy, dsize = jax.lax.fori_loop(0, y.used + 1, cell, start)
         return s.columns, jax.lax.dynamic_update_index_in_dim(dx, d_move, i, 0), dy, dsize
 
-    begin = _flat(orders, y.owner.shape, size.dtype, unit)
-    zeros = (jnp.zeros_like(x.moves[2:]), jnp.zeros_like(y.moves[1:]), jnp.zeros_like(kernel.value))
-    _, dx, dy, dsize = jax.lax.fori_loop(0, x.used, row, (begin, *zeros))
-    return dx, dy[:-1], dsize
+    def rows(half: jax.Array, carry: tuple) -> tuple:
+        (below, spare), *slopes = carry
+        last = 2 * ((x.used + 1) // 2 - half) - 1
+        above, *slopes = row(last, below, spare, *slopes)
+        above_that, *slopes = row(last - 1, above, below, *slopes)
+        return (above_that, above), *slopes
+
+    flat = _flat(orders, y.owner.shape, size.dtype, unit)
+    zeros = (jnp.zeros_like(x.moves[1:]), jnp.zeros_like(y.moves[1:]), jnp.zeros_like(kernel.value))
+    _, dx, dy, dsize = jax.lax.fori_loop(0, (x.used + 1) // 2, rows, ((flat, flat), *zeros))
+    return dx[:-1], dy[:-1], dsize
 
 
 def storage(moves: tuple[int, int], lanes: int, dtype: Any, orders: Orders, unit: int, wanted: Wanted) -> Stored | None:
     """Arrays for what the adjoint needs; None if nothing is wanted."""
     if not any(wanted):
         return None
-    shape = moves[0], moves[1] + 1, lanes
+    shape = moves[0] + 1, moves[1] + 1, lanes
     counts = orders.time * wanted.x, orders.time * wanted.y, orders.jump * wanted.size, unit > 0
     return Stored(*(tuple(jnp.zeros(shape, dtype) for _ in range(count)) for count in counts))
 
