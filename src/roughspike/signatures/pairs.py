@@ -12,7 +12,7 @@ import numpy as np
 from roughspike.signatures.scales import Scaled, scale_unit
 from roughspike.signatures.sweep import Orders, Slots, Stored, Wanted, backward, forward, storage
 
-_MOST_STORED = 16 * 10**6  # numbers that one block may keep for its adjoint sweep
+_MOST_STORED = 128 * 10**6  # bytes that one block may keep for its adjoint sweep
 
 
 class Trains(NamedTuple):
@@ -88,7 +88,7 @@ def block_lanes(dtype: Any, pairs: int, slots: int, coefficients: int = 0) -> in
     """
     most = 11008 // np.dtype(dtype).itemsize
     if coefficients:
-        most = min(most, max(16, _MOST_STORED // (slots * coefficients)))
+        most = min(most, max(16, _MOST_STORED // (slots * coefficients * np.dtype(dtype).itemsize)))
     lanes = -(-pairs // max(1, round(pairs / most)))
     return -(-lanes // 16) * 16 + 16 * (lanes > 16 and -(-lanes // 16) % 2 == 0)
 

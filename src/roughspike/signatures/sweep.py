@@ -165,11 +165,13 @@ def backward(
     cell_of = _cells(x, y, size, orders, unit, 1)
     time_weights, jump_weights = taylor_products(orders.time), jump_products(orders.jump)
 
-    def row(i: jax.Array, below: _Columns, into: _Columns, dx: jax.Array, dy: jax.Array, dsize: jax.Array) -> tuple:
+    def row(i: jax.Array, below: tuple, into: tuple, dx: jax.Array, dsize: jax.Array) -> tuple:
+        columns, dy = below
+
         def cell(back: jax.Array, carry: tuple) -> tuple:
             s, d_move, dy_new, dsize = carry
             j = y.used - back  # jump j, and before it, as time is reversed, move j
-            g = below.at(j)
+            g = columns.at(j)
             s, following, found = cell_of(i, j, s, g)
             integral = _integral(stored, s.scale, kernel.exponent, unit)
             if wanted.x:
@@ -184,20 +186,20 @@ def backward(
                 dsize += jnp.where(found.common > 0, found.common.astype(part.dtype) * part, 0)
             return following, d_move, dy_new, dsize
 
-        start = (_start(orders, into), jnp.zeros_like(kernel.value), dy, dsize)
-        s, d_move, dy, dsize = jax.lax.fori_loop(0, y.used + 1, cell, start)
-        return s.columns, jax.lax.dynamic_update_index_in_dim(dx, d_move, i, 0), dy, dsize
+        start = (_start(orders, into[0]), jnp.zeros_like(kernel.value), into[1], dsize)
+        s, d_move, dy_new, dsize = jax.lax.fori_loop(0, y.used + 1, cell, start)
+        return (s.columns, dy_new), jax.lax.dynamic_update_index_in_dim(dx, d_move, i, 0), dsize
 
     def rows(half: jax.Array, carry: tuple) -> tuple:
-        (below, spare), *slopes = carry
+        below, spare, *slopes = carry
         last = 2 * ((x.used + 1) // 2 - half) - 1
         above, *slopes = row(last, below, spare, *slopes)
         above_that, *slopes = row(last - 1, above, below, *slopes)
-        return (above_that, above), *slopes
+        return above_that, above, *slopes
 
-    flat = _flat(orders, y.owner.shape, size.dtype, unit)
-    zeros = (jnp.zeros_like(x.moves[1:]), jnp.zeros_like(y.moves[1:]), jnp.zeros_like(kernel.value))
-    _, dx, dy, dsize = jax.lax.fori_loop(0, (x.used + 1) // 2, rows, ((flat, flat), *zeros))
+    begin = _flat(orders, y.owner.shape, size.dtype, unit), jnp.zeros_like(y.moves[1:])
+    slopes = jnp.zeros_like(x.moves[1:]), jnp.zeros_like(kernel.value)
+    (_, dy), _, dx, dsize = jax.lax.fori_loop(0, (x.used + 1) // 2, rows, (begin, begin, *slopes))
     return dx[:-1], dy[:-1], dsize
 
 
