@@ -92,7 +92,8 @@ def grams(table: Table) -> None:
 
 def losses(table: Table) -> None:
     """MMD and its derivatives."""
-    for x64, orders in ((True, (4, 5, 1)), (False, (4, 4, 1))):
+    orders = (4, 5, 1)
+    for x64 in (True, False):
         with jax.enable_x64(x64):
             kind = "float64" if x64 else "float32"
             x, y = trains(0, 64, 50), trains(1, 64, 50)
