@@ -262,18 +262,16 @@ def bias(table: Table, keys: int = 300, n: int = 64, e: float = 0.25, only: str 
 
 
 def main() -> None:
-    table = Table()
     path = measure.RESULTS / "signature_kernel.json"
     before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    for part in (grams, wall, losses, memory, dense, many, bias):
-        if len(sys.argv) < 2 or part.__name__ in sys.argv[1:]:
-            start = len(table.rows)
-            part(table)
-            for row in table.rows[start:]:
-                row["part"] = part.__name__
-        else:
-            table.rows += [row for row in before if row["part"] == part.__name__]
-    measure.write("signature_kernel", {"machine": measure.machine(), "rows": table.rows})
+    parts = {part.__name__: part for part in (grams, wall, losses, memory, dense, many, bias)}
+    rows = {name: [row for row in before if row["part"] == name] for name in parts}
+    for name in parts if len(sys.argv) < 2 else sys.argv[1:]:
+        table = Table()
+        parts[name](table)
+        rows[name] = [row | {"part": name} for row in table.rows]
+        listed = [row for some in rows.values() for row in some]
+        measure.write("signature_kernel", {"machine": measure.machine(), "rows": listed})  # a finished part is kept
 
 
 if __name__ == "__main__":

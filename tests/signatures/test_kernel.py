@@ -95,7 +95,7 @@ def test_what_cannot_be_met_is_said():
     assert bool(found.ok) == (float(found.error) <= 1e-10) and not bool(found.ok)
     exact = oracle.gram(*[oracle.paths(x, 1.0, 0.5)] * 2)
     assert 1e-10 < worst(found.values, exact) < float(found.error)
-    assert not bool(rs.SignatureKernel(jump_size=0.5, tol=1e-15, orders=(12, 13, 1)).solve(x).ok)
+    assert not bool(rs.SignatureKernel(jump_size=0.5, tol=5e-16, orders=(12, 13, 1)).solve(x).ok)
     with jax.enable_x64(False):
         single = rs.SpikeTrain(np.float32(x.times))
         assert not bool(rs.SignatureKernel(jump_size=0.5, tol=1e-10, orders=(12, 13, 1)).solve(single).ok)
