@@ -99,7 +99,7 @@ def test_what_cannot_be_met_is_said():
     with jax.enable_x64(False):
         single = rs.SpikeTrain(np.float32(x.times))
         assert not bool(rs.SignatureKernel(jump_size=0.5, tol=1e-10, orders=(12, 13, 1)).solve(single).ok)
-    one_against_many = extent_of(([[5.0]] * 2), ([[1]], [[3000]]), 5.0, 4.0, 1)
+    one_against_many = extent_of(([[5.0]],) * 2, ([[1]], [[3000]]), 5.0, 4.0, 1)
     assert choose(one_against_many, 1e-7)[1] > 1e-7
 
 
