@@ -111,18 +111,20 @@ def _bare(axes: Any) -> None:
 
 
 def noise_curves(settings: dict[str, Any], curves: dict[str, dict[str, dict[str, list[float]]]]) -> Any:
-    """Accuracy by level of noise, one line per method, with standard errors; equal epochs and equal CPU."""
+    """Accuracy by level of noise, with standard errors, levels of escape noise joined; equal epochs and equal CPU."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4.4), sharey=True, label="noise")
     levels = list(settings["levels"])
     for panel, (which, methods) in zip(axes, curves.items(), strict=True):
         for k, (name, found) in enumerate(methods.items()):
-            at = np.array([levels.index(level) for level in found]) + 0.06 * (k - 1.5)
-            mean = [np.mean(x) for x in found.values()]
+            at = np.array([levels.index(level) for level in found]) + 0.1 * (k - 1.5)
+            mean = np.array([np.mean(x) for x in found.values()])
             error = [np.std(x, ddof=1) / np.sqrt(len(x)) if len(x) > 1 else 0.0 for x in found.values()]
             label = settings["methods"][name]["label"]
-            panel.errorbar(at, mean, error, color=COLOURS[k], marker="o", ms=4, lw=1.2, label=label, capsize=2)
+            panel.errorbar(at, mean, error, color=COLOURS[k], fmt="o", ms=4, elinewidth=1.2, label=label, capsize=2)
+            escape = ["sigma" not in settings["levels"][level] for level in found]
+            panel.plot(at[escape], mean[escape], color=COLOURS[k], lw=1.2)
         panel.set_xticks(range(len(levels)), [settings["levels"][x]["label"].replace(", ", "\n") for x in levels])
         panel.tick_params(axis="x", labelsize=8)
         panel.set_title(f"at equal {which}", fontsize=10)
