@@ -28,7 +28,8 @@ page, in the next: here a third of the time of a training step. With
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python train.py
 
 it comes in pages of 2 MB, where the system allows them (`madvise` or `always` in
-`/sys/kernel/mm/transparent_hugepage/enabled`). All numbers of this page are without, but for these:
+`/sys/kernel/mm/transparent_hugepage/enabled`). All numbers of this page are without, but for these, which are of
+before noisy layers drew their noise on the way:
 
 {table}
 
