@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -78,34 +79,52 @@ def rate(spikes: rs.SpikeTrain) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([grid, grid + NET_T1]), counts.ravel()
 
 
+def row_of(name: str, net: rs.FeedForward, held_out: rs.SpikeTrain) -> dict[str, Any]:
+    """What the network of a row fires, and whether it can be told from the held-out trains."""
+    seen = trains(net, jr.key(21), 64)
+    test = rs.mmd_test(seen, held_out, kernel=FILTERED)
+    return {"name": name, "p_value": test.p_value, "mmd": test.statistic, "output": rate(seen)[1].tolist()}
+
+
+def trained_row(name: str, held_out: rs.SpikeTrain) -> dict[str, Any]:
+    """Both trainings by one loss."""
+    steps, seconds = example.train_current(example.LOSSES[name])
+    near = steps[np.abs(steps[:, 1] - example.TRUE) < 0.05, 0]
+    row = {"current": steps[-1, 1], "near_at_step": min(near, default=None), "current_cpu_s": seconds}
+    net, seconds = train_network(NET_LOSSES[name])
+    return row_of(name, net, held_out) | row | {"network_cpu_s": seconds / NET_STEPS, "steps": steps.tolist()}
+
+
 def main() -> None:
-    """Train, print, draw, write."""
+    """Train, print, draw, write; rows that the file of results has are kept: delete it to measure anew."""
     example.SAMPLES, example.STEPS = 64, 100
+    path = measure.RESULTS / "mmd_training.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    data = trains(network(jr.key(0), 1.0), jr.key(20), 64)
+    for name in ("before training", *example.LOSSES):
+        if all(row["name"] != name for row in rows):
+            first = name == "before training"
+            new = row_of(name, network(jr.key(5), 0.6), data) if first else trained_row(name, data)
+            rows.append({"current": example.START} | new)
+            measure.write("mmd_training", {"machine": measure.machine(), "rows": rows})
+            print({key: value for key, value in rows[-1].items() if key not in ("output", "steps")}, flush=True)
+    draw(rows, data)
+
+
+def draw(rows: list[dict[str, Any]], data: rs.SpikeTrain) -> None:
+    """The current at each step, and the mean output of the networks."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
-    held_out = trains(network(jr.key(0), 1.0), jr.key(20), 64)
-    nets, rows = {"before training": network(jr.key(5), 0.6)}, {"before training": {"current": example.START}}
-    for name, loss in example.LOSSES.items():
-        steps, seconds = example.train_current(loss)
-        left.plot(*steps.T, label=name)
-        near = steps[np.abs(steps[:, 1] - example.TRUE) < 0.05, 0]
-        rows[name] = {"current": steps[-1, 1], "near_at_step": min(near, default=None), "current_cpu_s": seconds}
-        nets[name], seconds = train_network(NET_LOSSES[name])
-        rows[name]["network_cpu_s"] = seconds / NET_STEPS
-    for (name, net), colour in zip(nets.items(), ("0.7", "tab:blue", "tab:orange"), strict=True):
-        seen = trains(net, jr.key(21), 64)
-        test = rs.mmd_test(seen, held_out, kernel=FILTERED)
-        rows[name] |= {"p_value": test.p_value, "mmd": test.statistic}
-        print(name, rows[name], flush=True)
-        right.plot(*rate(seen), color=colour, label=name)
-    right.plot(*rate(held_out), "k:", label="data, held out")
+    for row, colour in zip(rows, ("0.7", "tab:blue", "tab:orange"), strict=True):
+        if "steps" in row:
+            left.plot(*np.array(row["steps"]).T, color=colour, label=row["name"])
+        right.plot(rate(data)[0], row["output"], color=colour, label=row["name"])
+    right.plot(*rate(data), "k:", label="data, held out")
     left.axhline(example.TRUE, color="0.5", ls=":")
     left.set(xlabel="optimiser step", ylabel="input current c", title="Fig. 1: the current is found")
     right.set(xlabel="time (s): first neuron, then second", ylabel="spikes so far", title="two layers: the output")
     for axes in (left, right):
         axes.legend(frameon=False)
     fig.savefig(sys.argv[1] if len(sys.argv) > 1 else f"{tempfile.mkdtemp()}/mmd_training.svg")
-    listed = [{"name": name} | row for name, row in rows.items()]
-    measure.write("mmd_training", {"machine": measure.machine(), "rows": listed})
 
 
 if __name__ == "__main__":
