@@ -116,7 +116,9 @@ def _sample(axes: Any, row: Row, t1: float) -> None:
     image.imshow(row["image"], cmap="gray_r")
     image.set(xticks=[], yticks=[], title=f"a test digit: {row['label']}")
     times = [[] if t is None else [t] for t in row["inputs"]]
-    raster.eventplot([*times, *row["hidden"]], colors=["0.5"] * len(times) + ["tab:blue"] * len(row["hidden"]), lw=1.2)
+    for trains, low, colour in ((times, 0.0, "0.5"), (row["hidden"], 1.1, "tab:blue")):
+        at = low + np.linspace(0.0, 1.0, len(trains))
+        raster.eventplot(trains, colors=colour, lineoffsets=at, linelengths=0.03, lw=1.5)
     raster.set(xlabel="time (ms)", xlim=(0, t1), yticks=[], title="pixels (grey), hidden (blue)")
     grid = np.linspace(0, t1, len(row["voltage"][0]))
     for k, trace in enumerate(row["voltage"]):

@@ -85,7 +85,9 @@ def figure(settings: dict[str, Any], rows: dict[str, Row]) -> Any:
             seconds = np.maximum(row["seconds"], 0.1)
             axes[2].plot(seconds, row["errors"], color=_COLOURS[method], marker=None if method == SIGNATURE else ".")
     axes[2].axhline(min(settings["published"]["error"]), color="0.5", ls=":", lw=1)
-    axes[2].annotate("published, end", (0.12, min(settings["published"]["error"])), va="top", fontsize=8, color="0.4")
+    last = max((row["seconds"][-1] for row in rows.values()), default=1.0)
+    end = (last, min(settings["published"]["error"]))
+    axes[2].annotate("published, end", end, ha="right", va="bottom", fontsize=8, color="0.4")
     axes[2].set(xscale="log", xlabel="CPU seconds", ylabel="mean |w - w_true|", title=f"{n} trials", ylim=(0, 0.8))
     return drawing
 
