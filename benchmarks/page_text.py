@@ -98,7 +98,8 @@ times and runs the steps between them again; its numbers are the same.
 
 Forward, backward and Adam, float32, against the fastest of four ways of writing the same network with surrogate
 gradients, {layered_machine}{wide_load}.
-Memory is that of the compiled program.
+Memory is that of the compiled program. Of 700-256-20, the rows with 2 spikes a step and with checkpoints are of an
+earlier run, on a quieter machine.
 
 {layered}
 
