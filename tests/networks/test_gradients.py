@@ -81,8 +81,10 @@ def test_every_spike_in_every_parameter(name, driver):
     assert max(worst.values()) <= 1e-6, worst
 
 
-def test_reverse_mode_is_the_transpose():
-    cell = CASES["refractory, equal rates"]()
+@pytest.mark.parametrize("name", ["refractory, equal rates", "current with knots, three neurons", "one current"])
+def test_reverse_mode_is_the_transpose(name):
+    """Of all parameters; in the last two the synaptic current is the same in all samples."""
+    cell = CASES[name]() if name in CASES else rs.Population(fig1(mu=(15.0, 1.0)), 1.5, i0=0.1)
 
     @eqx.filter_jit
     def loss(cell, weight, forward_mode=False):
@@ -90,7 +92,7 @@ def test_reverse_mode_is_the_transpose():
         times = rs.simulate(cell, t1=T1, dt=DT, key=jr.key(4), **options).spikes.times
         return jnp.sum(jnp.where(jnp.isfinite(times), weight * jnp.where(jnp.isfinite(times), times, 0.0), 0.0))
 
-    weight = jr.normal(jr.key(0), (8, 1, 16))
+    weight = jr.normal(jr.key(0), (8, cell.num_neurons, 16))
     backward = jax.grad(loss)(cell, weight)
     direction = jax.tree.map(lambda x: jr.normal(jr.key(x.size), x.shape), cell)
     forward = jax.jvp(lambda c: loss(c, weight, forward_mode=True), (cell,), (direction,))[1]

@@ -86,7 +86,8 @@ def backward(static: Static, trace: bool, kept_by_forward: Any, cotangent: Scann
             co, drive = jax.tree.unflatten(tree, filled)
             unused = lambda slot: 0.0  # noqa: E731  a new threshold is not differentiated, and s enters linearly
             out = step(co, one, state, moving if changing else drive, tuple(normal), unused, tuple(known[:slots]))
-            return out.state, jnp.stack(out.fractions)
+            end = out.state._replace(i=out.state.i[:, : state.i.shape[1]])  # one for all samples stays one
+            return end, jnp.stack(out.fractions)
 
         _, back = jax.vjp(replay, state, steady, moving)
         return back((p, jnp.where(known[:slots] >= 0, on_known[:slots], 0.0)))
