@@ -92,7 +92,7 @@ def grams(table: Table) -> None:
 
 def losses(table: Table) -> None:
     """MMD and its derivatives."""
-    orders = (4, 5, 1)
+    orders = (3, 5, 1)
     for x64 in (True, False):
         with jax.enable_x64(x64):
             kind = "float64" if x64 else "float32"
@@ -139,7 +139,7 @@ def wall(table: Table, repeats: int = 9) -> None:
 
 def memory(table: Table) -> None:
     """What the compiled gradient of the MMD asks for beside its arguments and results."""
-    kernel = rs.SignatureKernel(jump_size=0.25, orders=(4, 5, 1))
+    kernel = rs.SignatureKernel(jump_size=0.25, orders=(3, 5, 1))
     with jax.enable_x64(True):
         for n, spikes in ((32, 50), (64, 50), (64, 100)):
             x, y = trains(0, n, spikes), trains(1, n, spikes)

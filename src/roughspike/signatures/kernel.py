@@ -209,6 +209,11 @@ def _pairs(kernel: SignatureKernel, x: Any, y: Any, first: np.ndarray, second: n
     weights: tuple[Any, Any] = (kernel.time_weight, kernel.jump_size)
 
     if isinstance(kernel.static, LinearKernel) and not isinstance(kernel.lift, FilteredLift):
+        if kernel.orders is not None and (len(kernel.orders) < 2 or min(kernel.orders[:2]) < 2):
+            raise ValueError(
+                f"orders of spike trains must be (time, jump, pieces), 2 coefficients or more for each, got "
+                f"{kernel.orders}: pass None to choose them"
+            )
         orders = None if kernel.orders is None else Orders(*kernel.orders)
         return spike_pairs(x, y, first, second, weights=weights, tol=tol, orders=orders, scaled=scaled)
     lift = kernel.lift if isinstance(kernel.lift, FilteredLift) else without_repeats
@@ -240,6 +245,11 @@ def _check(kernel: SignatureKernel) -> None:
         raise ValueError(f"tol must lie between 0 and 1, got {kernel.tol}: pass None for the default")
     if isinstance(kernel.jump_size, str) and kernel.jump_size != "auto":
         raise ValueError(f'jump_size must be a number above 0 or "auto", got {kernel.jump_size!r}')
+    if kernel.orders is not None and not (0 < len(kernel.orders) < 4 and min(kernel.orders) > 0):
+        raise ValueError(
+            f"orders must be up to three whole numbers of at least 1, (time, jump, pieces) for trains and (order, "
+            f"pieces) for paths, got {kernel.orders}: pass None to choose them"
+        )
     for name in ("time_weight", "jump_size"):
         value = getattr(kernel, name)
         if isinstance(value, int | float) and not (np.isfinite(value) and value > 0):

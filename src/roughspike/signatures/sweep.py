@@ -6,7 +6,7 @@ u_st = <dx_s, dy_t> u, and only two of them do anything:
 
     jump x jump     rho = w^2 if the neurons agree, else 0      `JumpMap`
     time x jump     rho = 0: edges pass unchanged, only the value at the corner moves
-    time x time     rho = h_i k_j                               `taylor_tile`
+    time x time     rho = h_i k_j                               `move_tile`
 
 Neurons that spike at one time make one jump, along the diagonal: rho = n w^2, n the number of neurons in common.
 
@@ -46,11 +46,9 @@ from roughspike.signatures.scales import Scaled, steps_between, steps_of
 from roughspike.signatures.tiles import (
     JumpMap,
     edge_integral,
-    jump_products,
+    edge_products,
+    move_tile,
     rise,
-    taylor_end,
-    taylor_products,
-    taylor_tile,
     total,
 )
 
@@ -65,7 +63,7 @@ class Slots(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """Coefficients of an edge: Taylor along time moves, Chebyshev along jumps; pieces into which a move is cut."""
+    """Coefficients of an edge along time moves and along jumps (`tiles`); pieces into which a move is cut."""
 
     time: int
     jump: int
@@ -163,7 +161,7 @@ def backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Derivatives of the lanes' values, at fixed exponents, in the time moves of x and y and the squared jump size."""
     cell_of = _cells(x, y, size, orders, unit, 1)
-    time_weights, jump_weights = taylor_products(orders.time), jump_products(orders.jump)
+    time_weights, jump_weights = edge_products(orders.time), edge_products(orders.jump)
 
     def row(i: jax.Array, below: tuple, into: tuple, dx: jax.Array, dsize: jax.Array) -> tuple:
         columns, dy = below
@@ -218,8 +216,9 @@ def _cells(x: Slots, y: Slots, size: jax.Array, orders: Orders, unit: int, rever
 
     def cell(i: jax.Array, j: jax.Array, s: _Row, g: _Columns) -> tuple[_Row, _Row, _Cell]:
         s, shrink, scales = _rescaled(s, g.scales, unit)
-        top, right = taylor_tile([s.after, *s.f_time], [s.after, *g.time], x.moves[i + 1] * _row(y.moves, j + reverse))
-        v = taylor_end([s.before, *g.time])
+        top, right = move_tile(s.after, s.f_time, g.time, x.moves[i + 1] * _row(y.moves, j + reverse))
+        top, right = [s.after + rise(g.time), *top], [s.after + rise(s.f_time), *right]
+        v = s.before + rise(g.time)
         f_jump, g_jump, after, common = _jump(jump_map, size, x, y, (i + reverse, j), (v, s.f_jump, g.jump))
         columns = s.columns.put(j, (shrink(right[1:]), shrink(g_jump), scales))
         following = _Row(tuple(top[1:]), f_jump, v + rise(g.jump), after, s.scale, columns)
@@ -312,7 +311,7 @@ def _start(orders: Orders, columns: _Columns) -> _Row:
 
 def _end(s: _Row) -> jax.Array:
     """The value at the end of a row, after its jump and its time move."""
-    return taylor_end([s.after, *s.f_time])
+    return s.after + rise(s.f_time)
 
 
 def _row(array: jax.Array, j: jax.Array) -> jax.Array:
