@@ -38,10 +38,9 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
     out = []
     score, rival = final_score(evaluation), best_baseline(evaluation)
     if score is not None:
-        remark = f"best baseline {rival.bits:.2f} ({rival.model})" if rival else "above a constant rate"
-        out.append(
-            Headline(f"{score.bits:.2f}", "bits per spike, held out", remark, rival is None or score.bits > rival.bits)
-        )
+        remark = f"best baseline {rival.bits:.2f} ({rival.model})" if rival else "a constant rate has 0"
+        label = "bits per spike, training data" if _nothing_held_out(evaluation) else "bits per spike, held out"
+        out.append(Headline(_signed(score.bits, 2), label, remark, score.bits > (rival.bits if rival else 0.0)))
     shown = evaluation.metrics.coincidence_at(0.002)
     if math.isfinite(shown):
         out.append(Headline(_signed(shown, 2), "coincidence factor at \N{PLUS-MINUS SIGN}2 ms", _ceiling(evaluation)))
@@ -65,6 +64,11 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
     return out
 
 
+def _nothing_held_out(evaluation: Evaluation) -> bool:
+    spans = evaluation.held_out
+    return evaluation.held_out_trials is None and bool(spans) and spans == evaluation.train
+
+
 def lead(evaluation: Evaluation) -> list[tuple[str, str]]:
     """What was fitted to what: (label, words)."""
     pairs = (("Recorded", _sentence(evaluation.subject)), ("Fitted", _sentence(evaluation.model)))
@@ -78,7 +82,7 @@ def judged_on(evaluation: Evaluation) -> str:
     trained = sum(b - a for a, b in evaluation.train)
     if evaluation.held_out_trials is not None:
         part = f"{len(evaluation.held_out_trials)} of {len(evaluation.recorded)} trials that were not used for training"
-    elif spans and spans == evaluation.train:
+    elif _nothing_held_out(evaluation):
         return (
             "No data was held out: every figure below is computed on the data that trained the model, and flatters it."
         )
@@ -102,10 +106,9 @@ def achievements(evaluation: Evaluation) -> list[str]:
             words += f"{abs(more):.2f} {'more' if more > 0 else 'less'} than the best baseline"
         words += f" ({rival.model}, {rival.bits:.2f})."
         out.append(words)
-    elif score is not None:
-        out.append(
-            f"It carries {score.bits:.2f} bits per spike about the timing of held-out spikes beyond a constant rate."
-        )
+    elif score is not None and score.bits > 0:
+        spikes = "spikes" if _nothing_held_out(evaluation) else "held-out spikes"
+        out.append(f"It carries {score.bits:.2f} bits per spike about the timing of {spikes} beyond a constant rate.")
     coincident = next((c for c in evaluation.metrics.coincidence if abs(c.precision - 0.002) < 1e-9), None)
     if coincident is not None and math.isfinite(coincident.value):
         words = "Simulated and recorded spikes coincide within 2 ms with a factor of "
@@ -162,7 +165,7 @@ def _score_failures(evaluation: Evaluation) -> list[str]:
     if score is None and any(s.ours for s in evaluation.scores):
         out.append("The likelihood of the held-out spikes is 0 or undefined under the model.")
     if score is not None and score.bits <= 0:
-        out.append("It predicts the held-out spikes no better than a Poisson process of constant rate.")
+        out.append("It predicts the spikes no better than a Poisson process of constant rate.")
     if score is not None and score.train_bits is not None and score.train_bits - score.bits > GAP_LIMIT:
         out.append(
             f"It scores {score.train_bits - score.bits:.2f} bits per spike more on the data that trained it than on "
@@ -207,7 +210,7 @@ def _ceiling(evaluation: Evaluation) -> str:
 
 
 def _signed(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "\N{MINUS SIGN}")  # no "-0.00"
 
 
 def _sentence(words: str) -> str:
