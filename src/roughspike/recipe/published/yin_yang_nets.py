@@ -63,14 +63,19 @@ def first_weights(settings: Settings, seed: int) -> Weights:
         "hidden": normal(keys[0], (inputs, hidden), settings["hidden"]),
         "output": normal(keys[1], (hidden, outputs), settings["output"]),
     }
-    shapes = {"none": {}, "axonal": {"delays": (inputs,), "later": (hidden,)}, "synaptic": {"delays": (inputs, hidden)}}
+    shapes = {
+        "none": {},
+        "axonal": {"delays": (inputs,), "later": (hidden,)},
+        "synaptic": {"delays": (inputs, hidden)},
+        "synaptic, both layers": {"delays": (inputs, hidden), "later": (hidden, outputs)},
+    }
     for name, shape in shapes[settings["delays"]].items():
         found[name] = normal(jr.fold_in(keys[2], len(found)), shape, settings["delay"]) / _DELAY_UNIT
     return found
 
 
 def delays_of(weights: Weights) -> list[jax.Array | None]:
-    """Delays of the two layers in seconds, above 0: of inputs (axons or synapses), and of axons of hidden neurons."""
+    """Delays of the two layers in seconds, above 0: of axons or synapses of inputs, and of hidden neurons."""
     seconds = lambda x: 1e-3 * jax.nn.softplus(_DELAY_UNIT * x)  # noqa: E731
     return [seconds(weights[name]) if name in weights else None for name in ("delays", "later")]
 
@@ -107,7 +112,7 @@ def simulate(
     settings: Settings, weights: Weights, times: jax.Array, key: Any = None, trace: bool = False
 ) -> rs.Solution:
     """Run the network on input spikes (batch, channels, 1)."""
-    cell, taus = neuron(settings), (settings["tau_mem"], settings["tau_syn"])
+    cell, taus = neuron(settings), settings.get("readout_taus", (settings["tau_mem"], settings["tau_syn"]))
     readout = None if settings["readout"] == "first spike" else rs.Readout(*taus)
     net = rs.FeedForward(
         settings["sizes"],

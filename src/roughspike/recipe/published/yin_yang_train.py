@@ -57,17 +57,16 @@ class Trainer:
 
         **Raises** FloatingPointError if the loss is not finite.
         """
-        weights = first_weights(self.settings, seed)
-        state = weights, self._optimiser.init(weights)
-        epoch = self._compile(state) if self._epoch is None else self._epoch
-        best, kept, curve, cpu, flagged, value = -1.0, weights, [], 0.0, [], np.nan
-        for n in range(self.epochs):
+        if self._epoch is None:
+            self._compile(self._first(seed))
+        state, begun, cpu = self._chosen(seed)
+        for _ in range(begun):
+            tick()
+        best, kept, curve, flagged = -1.0, state[0], [], []
+        for n in range(begun, self.epochs):
             begin = time.process_time()
-            state, values, flags = epoch(state, self.data["train"], jr.fold_in(jr.key(1000 + seed), n))
-            value = float(values.mean())
-            if not np.isfinite(value):
-                raise FloatingPointError(f"the loss is {value} in epoch {n + 1}, seed {seed}: lower learning_rate")
-            flagged.append(float(flags.mean()))
+            state, value, flags = self._next(state, seed, n)
+            flagged.append(flags)
             if self._looks(n):
                 found = self._share(state[0], "validation", n)
                 cpu += time.process_time() - begin
@@ -91,6 +90,35 @@ class Trainer:
         counts = np.isfinite(self._watch(kept, self.data["test"].times, jr.key(0))[0]).sum(axis=2)
         return kept, row | {"spikes": float(counts.mean()), "silent": float(np.mean(counts.max(axis=0) == 0))}
 
+    def _first(self, seed: int, start: int = 0) -> Any:
+        weights = first_weights(self.settings, seed + 1000 * start)
+        return weights, self._optimiser.init(weights)
+
+    def _next(self, state: Any, seed: int, n: int) -> tuple[Any, float, float]:
+        """State, mean loss and share of flagged samples after one more epoch."""
+        assert self._epoch is not None
+        state, values, flags = self._epoch(state, self.data["train"], jr.fold_in(jr.key(1000 + seed), n))
+        value = float(values.mean())
+        if not np.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} in epoch {n + 1}, seed {seed}: lower learning_rate")
+        return state, value, float(flags.mean())
+
+    def _chosen(self, seed: int) -> tuple[Any, int, float]:
+        """Of `starts` first weights those that do best on validation data; epochs and CPU seconds that took.
+
+        After each number of epochs in `halve` the better half goes on, as long as there are two.
+        """
+        begun, begin = 0, time.process_time()
+        states = [self._first(seed, k) for k in range(self.settings.get("starts", 1))]
+        for until in self.settings.get("halve", []):
+            if until >= self.epochs or len(states) == 1:
+                break
+            for n in range(begun, until):
+                states = [self._next(state, seed, n)[0] for state in states]
+            states.sort(key=lambda state: -self._share(state[0], "validation", until))
+            begun, states = until, states[: len(states) // 2]
+        return states[0], begun, time.process_time() - begin
+
     def _looks(self, n: int) -> bool:
         """Look at validation data now? In every epoch of the last quarter, else ten times in all."""
         return n + 1 > 0.75 * self.epochs or n % max(1, self.epochs // 10) == 0
@@ -98,13 +126,12 @@ class Trainer:
     def _share(self, weights: Weights, part: str, n: int) -> float:
         return self.classify.accuracy(weights, self.data[part], jr.key(n))
 
-    def _compile(self, state: Any) -> Callable[..., Any]:
+    def _compile(self, state: Any) -> None:
         epoch, seconds, self.megabytes = compiled(self._one_epoch, state, self.data["train"], jr.key(0))
         begin = time.process_time()
         for part in ("validation", "test"):
             self._share(state[0], part, 0)
         self._epoch, self.compile_seconds = epoch, seconds + time.process_time() - begin
-        return epoch
 
     def _one_epoch(self, state: Any, data: Data, key: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
         size = self.settings["batch"]
