@@ -35,18 +35,29 @@ def tiny(name, **common):
 @pytest.mark.slow
 def test_a_tiny_run_of_the_deterministic_recipe(few, tmp_path):
     settings = tiny("yin-yang")
-    first = settings["variants"]["first"] | {"sizes": [5, 6, 3], "epochs": 2}
+    first = settings["variants"]["first"] | {"sizes": [5, 6, 3], "epochs": 3, "starts": 2, "halve": [1]}
     settings["variants"] = {"first": first}
     yin_yang.run(settings, Context(tmp_path, [0, 1], shown=False))
     rows = Context(tmp_path, [0, 1]).rows
     row = rows["first-seed0"]
-    assert row["epochs"] == 2 and 0 <= row["test"] <= 100 and row["cpu_seconds"] > 0 and row["spikes"] > 0
+    assert row["epochs"] == 3 and [point[0] for point in row["curve"]] == [2, 3] and 0 <= row["test"] <= 100 and row["cpu_seconds"] > 0 and row["spikes"] > 0
     assert row["curve"][1][2] != row["curve"][0][2]  # the loss moves
     assert {len(line) for line in row["map"]} == {9} and row["map"][0][0] == "." and row["map"][4][4] != "."
     assert rows["first-seed1"]["curve"][0][2] != row["curve"][0][2] and "map" not in rows["first-seed1"]
     outcome = yin_yang.show(settings, rows)
     assert outcome.table[0]["seeds"] == 2 and outcome.verdicts[0].met is False
     assert set(outcome.figures) == {"learning", "classes", "raster"}
+
+
+def test_the_better_half_of_the_first_weights_goes_on(few):
+    settings = tiny("yin-yang")["common"] | {"starts": 5, "halve": [2, 3, 9]}
+    trainer, run = yin_yang_train.Trainer(settings, epochs=4), []
+    trainer._first = lambda seed, start=0: (start, None)
+    trainer._next = lambda state, seed, n: (run.append((n, state[0])) or state, 0.0, 0.0)
+    trainer._share = lambda start, part, n: [1.0, 5.0, 3.0, 9.0, 2.0][start]
+    (start, _), epochs, _ = trainer._chosen(0)
+    assert start == 3 and epochs == 3
+    assert run == [(0, k) for k in range(5)] + [(1, k) for k in range(5)] + [(2, 3), (2, 1)]
 
 
 @pytest.mark.slow
