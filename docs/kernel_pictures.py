@@ -23,7 +23,7 @@ IMAGES = Path(__file__).parent / "images"
 INK, RED, BLUE, GREEN, ORANGE = "#37474f", "#c62828", "#1565c0", "#2e7d32", "#ef6c00"
 TRIALS, COUNT = 40, 8
 ROOM = 24  # slots of every train, and one choice of orders: one program to compile
-KERNEL = rs.SignatureKernel(normalise=True, jump_size=0.5, time_weight=2.0, orders=(6, 8, 1))
+KERNEL = rs.SignatureKernel(normalise=True, jump_size=0.5, time_weight=2.0, orders=(4, 6, 1))
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def as_trains(rows: list[np.ndarray]) -> rs.SpikeTrain:
 def distances(time_weight: float = 1.0, jump_size: float = 0.5) -> tuple[dict[str, float], np.ndarray]:
     """|S(x)/|S(x)| - S(y)/|S(y)|| of the reference from all variants, and from itself with one spike shifted."""
     kernel = rs.SignatureKernel(
-        time_weight=time_weight, jump_size=jump_size, normalise=True, tol=1e-8, orders=(12, 14, 4)
+        time_weight=time_weight, jump_size=jump_size, normalise=True, tol=1e-8, orders=(5, 9, 4)
     )
     variants = kernel_distances.variants()
     trains = as_trains([*variants.values(), *(kernel_distances.shifted(by) for by in kernel_distances.SHIFTS)])

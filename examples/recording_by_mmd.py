@@ -29,7 +29,7 @@ import roughspike as rs
 
 WINDOW, DT, SAMPLES, STEPS, DRAWS = (-1.0, 1.0), 9e-4, 24, 60, 48
 LOSS = rs.SignatureMMD(rs.SignatureKernel(lift=rs.FilteredLift(tau=0.1)))
-KERNEL = rs.SignatureKernel(time_weight=3.0, normalise=True, orders=(6, 6, 1))  # of the test
+KERNEL = rs.SignatureKernel(time_weight=3.0, normalise=True, orders=(5, 6, 1))  # of the test
 
 
 def read(path: Path) -> dict[str, rs.SpikeTrain]:

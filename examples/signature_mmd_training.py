@@ -23,7 +23,7 @@ import roughspike as rs
 
 TRUE, START, T1, DT, SAMPLES, STEPS, RATE = 1.5, 0.565, 2.0, 0.01, 32, 60, 0.05
 NEURON = rs.SLIF(mu=(15.0, 0.0), sigma=((0.25, 0.0), (0.0, 0.0)), v_reset=1.4, alpha=0.03)
-KERNEL = rs.SignatureKernel(orders=(4, 4, 1))  # fixed orders are one program to compile
+KERNEL = rs.SignatureKernel(orders=(3, 4, 1))  # fixed orders are one program to compile
 LOSSES = {
     "signature kernel": rs.with_horizon(rs.SignatureMMD(KERNEL)),
     "expected signature": rs.with_horizon(rs.ExpectedSignatureLoss(depth=3)),

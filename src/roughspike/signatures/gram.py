@@ -93,7 +93,7 @@ def spike_pairs(
 
         return found
 
-    rounding = rounding_error(largest(extent), dtype)
+    rounding = rounding_error(largest(extent), dtype, extent.most.sum())
     if orders is not None:
         return values(orders)(arguments), _worse(sum(estimated_error(extent, orders)), rounding)
     if is_concrete(extent, arguments):

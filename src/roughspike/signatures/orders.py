@@ -84,7 +84,9 @@ def time_error(extent: Extent, order: int, pieces: int = 1) -> Any:
         longest = xp.max(moves)
         shares = (moves / xp.maximum(longest, 1e-30)) ** (2 * order - 1)
         strips = pieces * xp.max(xp.sum(shares, axis=-1))
-        time = time + 2 * strip_sum(xp, longest / pieces * extent.length, overlap, strips, order)
+        z = longest / pieces * extent.length
+        time = time + 2 * strip_sum(xp, z, overlap, strips, order)
+        time = time + 8 * strips * strip_error(xp, z, overlap, 2 * order)  # what `move_tile` leaves out
     return time
 
 
@@ -104,10 +106,10 @@ def jump_error(extent: Extent, order: int) -> Any:
     return jump[0] + jump[1]
 
 
-def rounding_error(whole: Any, dtype: Any) -> Any:
-    """Relative error by rounding of a kernel I0(2 sqrt whole), measured: it grows with the kernel's logarithm."""
+def rounding_error(whole: Any, dtype: Any, spikes: Any = 0.0) -> Any:
+    """Relative error by rounding of a kernel I0(2 sqrt whole) of trains of so many spikes together, as measured."""
     xp = np if is_concrete(whole) else jnp
-    return float(np.finfo(dtype).eps) * (2 + 0.35 * xp.sqrt(whole))
+    return float(np.finfo(dtype).eps) * (4 + xp.maximum(0.35 * xp.sqrt(whole), 2 * xp.sqrt(spikes)))
 
 
 def largest(extent: Extent) -> Any:

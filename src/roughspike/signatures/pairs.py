@@ -12,7 +12,7 @@ import numpy as np
 from roughspike.signatures.scales import Scaled, scale_unit
 from roughspike.signatures.sweep import Orders, Slots, Stored, Wanted, backward, forward, storage
 
-_MOST_STORED = 256 * 10**6  # bytes that one block may keep for its adjoint sweep
+_MOST_STORED = 128 * 10**6  # bytes that one block may keep for its adjoint sweep
 
 
 class Trains(NamedTuple):

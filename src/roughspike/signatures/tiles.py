@@ -108,7 +108,8 @@ def _move_series(order: int) -> np.ndarray:
     own, other, corner = jump_series(order)
     degree = np.r_[1:order, 1:order, 0] + np.arange(order - 1)[:, None] + np.arange(1, _TERMS)[:, None, None]
     weights = np.concatenate([own, other, corner[..., None]], axis=-1)
-    weights = np.where((degree < 2 * order) & (np.abs(weights) > 1e-17), weights, 0)
+    rounding = 1e-14 * np.max(np.abs(weights), axis=(1, 2), keepdims=True)
+    weights = np.where((degree < 2 * order) & (np.abs(weights) > rounding), weights, 0)
     return weights[: 2 * order - 1]
 
 
