@@ -16,7 +16,7 @@ cut off meets the part of degree P - 1 of u~ (`tiles`), hence
 
 with S(p) = 2 + 3.5 (p (1 - p))^{1/2} Z^{1/4} for the range of t that counts: k is a Gaussian of variance
 2 p (1 - p) / sqrt Z, and u grows by sqrt Z per unit of t. The first and the last strip are added once more, as there
-may be few; time moves, of all lengths, count twice. In 580 sets of trains of all kinds it was never below the measured
+may be few; time moves, of all lengths, count twice. In 240 sets of trains of all kinds it was never below the measured
 error; it is a few to a hundred times it.
 
 Taylor edges of general paths (`goursat`) keep less, and their strips are judged by the first of them,

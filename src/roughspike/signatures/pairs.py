@@ -12,7 +12,7 @@ import numpy as np
 from roughspike.signatures.scales import Scaled, scale_unit
 from roughspike.signatures.sweep import Orders, Slots, Stored, Wanted, backward, forward, storage
 
-_MOST_STORED = 128 * 10**6  # bytes that one block may keep for its adjoint sweep
+_STORED = 128 * 10**6, 256 * 10**6  # bytes that a block keeps for its adjoint sweep: rather, and at most
 
 
 class Trains(NamedTuple):
@@ -88,7 +88,9 @@ def block_lanes(dtype: Any, pairs: int, slots: int, coefficients: int = 0) -> in
     """
     most = 11008 // np.dtype(dtype).itemsize
     if coefficients:
-        most = min(most, max(16, _MOST_STORED // (slots * coefficients * np.dtype(dtype).itemsize)))
+        rather, largest = (room // (slots * coefficients * np.dtype(dtype).itemsize) for room in _STORED)
+        short = 2048 // np.dtype(dtype).itemsize  # shorter blocks take longer
+        most = min(most, max(16, rather, min(short, largest)))
     lanes = -(-pairs // max(1, round(pairs / most)))
     return -(-lanes // 16) * 16 + 16 * (lanes > 16 and -(-lanes // 16) % 2 == 0)
 
