@@ -58,7 +58,7 @@ def as_trains(rows: list[np.ndarray]) -> rs.SpikeTrain:
 def distances(time_weight: float = 1.0, jump_size: float = 0.5) -> tuple[dict[str, float], np.ndarray]:
     """|S(x)/|S(x)| - S(y)/|S(y)|| of the reference from all variants, and from itself with one spike shifted."""
     kernel = rs.SignatureKernel(
-        time_weight=time_weight, jump_size=jump_size, normalise=True, tol=1e-8, orders=(5, 9, 4)
+        time_weight=time_weight, jump_size=jump_size, normalise=True, tol=1e-8, orders=(6, 9, 4)
     )
     variants = kernel_distances.variants()
     trains = as_trains([*variants.values(), *(kernel_distances.shifted(by) for by in kernel_distances.SHIFTS)])
