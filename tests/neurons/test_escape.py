@@ -46,6 +46,7 @@ def test_tails_are_finite_in_float32(escape):
     for v in jnp.array([-100.0, 100.0]):
         value, slope = jax.value_and_grad(escape.log_rate)(v)
         assert np.isfinite(value) and np.isfinite(slope)
+        assert np.isfinite(type(escape)(beta=200.0).rate(v))  # as in a coarse step of a strongly driven neuron
 
 
 def test_mean_rate_over_a_small_noise(escape):

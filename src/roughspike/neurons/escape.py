@@ -48,7 +48,9 @@ class AbstractEscape(eqx.Module):
 
 
 class ExponentialEscape(AbstractEscape):
-    """lambda(v) = exp(beta min(v - v_th, 10)) / tau_s, the rate of Holberg & Salvi (2024).
+    """lambda(v) = exp(beta min(v - v_th, 10, 50 / beta)) / tau_s, the rate of Holberg & Salvi (2024).
+
+    Their cap of 10 is e^50 / tau_s at their beta = 5; the other one keeps steeper rates there, finite in float32.
 
     **Arguments**
 
@@ -65,9 +67,10 @@ class ExponentialEscape(AbstractEscape):
         _check_width(self)
 
     def log_rate(self, v: jax.Array) -> jax.Array:
-        """beta min(v - v_th, 10) - log tau_s."""
+        """beta min(v - v_th, 10, 50 / beta) - log tau_s."""
         above = v - self.v_th
-        above = jnp.where(above < 10.0, above, 10.0)  # jnp.minimum would divide in its derivative
+        most = jnp.minimum(10.0, 50.0 / jax.lax.stop_gradient(self.beta))
+        above = jnp.where(above < most, above, most)  # jnp.minimum would divide in its derivative
         return self.beta * above - jnp.log(self.tau_s)
 
     def curvature(self, v: jax.Array) -> jax.Array:
