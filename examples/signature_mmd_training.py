@@ -4,7 +4,7 @@ The input current of the noisy neuron of Holberg & Salvi (2024, arXiv 2405.13587
 c = 1.5; a model that starts at 0.565 follows the gradient of the loss on fresh simulations at every step. Both losses
 jump where a spike enters the window, hence `with_horizon`.
 
-Run it: python examples/signature_mmd_training.py [figure.svg]. It takes some 40 to 60 CPU seconds, most of them to compile.
+Run it: python examples/signature_mmd_training.py [figure.svg]. It takes 40 to 60 CPU seconds, most of them to compile.
 `benchmarks/mmd_training.py` takes more samples and steps, and trains all weights of a network of two layers.
 """
 

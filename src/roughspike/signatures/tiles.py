@@ -163,7 +163,7 @@ class JumpMap(eqx.Module):
 
 
 def rise(modes: Sequence[jax.Array]) -> jax.Array:
-    """What an edge of a jump gains from its start to its end: phi_1(1) is 1, and phi_k(1) is 0 for k > 1."""
+    """What an edge (2) gains from its start to its end: phi_1(1) is 1, and phi_k(1) is 0 for k > 1."""
     return modes[0]
 
 
